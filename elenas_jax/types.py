@@ -1,0 +1,159 @@
+"""The records that spaces, strategies, tasks and evaluators hand to each other.
+
+Letters in shapes, everywhere in this package: B candidates, M nodes of a graph (padded),
+I instructions of a program (padded), V value slots (I + 1), K actions, T time steps of a
+sequence, E episodes, S steps of an episode, N examples, F features, R rows, C columns.
+
+A mask is True where data is real and is called `valid_*`. A score is higher when better.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+
+# Statuses of an evaluation. 0 is success; 1 to 99 are a space's own reasons for invalid
+# candidates (`SearchSpace.reasons`); from 100 on it is training that failed.
+OK = 0
+DIVERGED = 100
+OUT_OF_MEMORY = 101
+TIMED_OUT = 102
+CRASHED = 103
+NOT_EVALUATED = 200
+
+FAILURES = {
+    DIVERGED: "diverged",
+    OUT_OF_MEMORY: "out of memory",
+    TIMED_OUT: "timed out",
+    CRASHED: "crashed",
+    NOT_EVALUATED: "not evaluated",
+}
+
+
+def explain_status(status: int, reasons: tuple[str, ...]) -> str:
+    """Says in words what `status` means; `reasons` are those of the space."""
+    status = int(status)
+    if status == OK:
+        return "ok"
+    if status in FAILURES:
+        return FAILURES[status]
+    if 0 < status < len(reasons):
+        return f"invalid: {reasons[status]}"
+    raise ValueError(f"Unknown status {status}; known are 0 to {len(reasons) - 1} and {sorted(FAILURES)}.")
+
+
+class Network(NamedTuple):
+    """A candidate as something to train.
+
+    init: key -> params, state.
+    apply: (params, state, inputs, *, train=False, key=None) -> outputs, state.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[Array, PyTree]]
+
+
+class Batch(NamedTuple):
+    """Labelled examples."""
+
+    inputs: Array  # [N, T, F] float32
+    targets: Array  # [N, O] float32: 0/1 labels, numbers, or one-hot classes
+
+
+class Task(NamedTuple):
+    """What a candidate is trained on: a pure generator of examples, a loss and a metric.
+
+    `sample(key, num_examples) -> Batch` is jittable with `num_examples` static. Training,
+    validation and test data differ in their keys only (see `evaluation.training`).
+    `loss` is one of `tasks.LOSSES`; the metric is the share of examples that count as right.
+    """
+
+    name: str
+    in_features: int
+    out_features: int
+    time_steps: int
+    loss: str
+    sample: Callable[[Array, int], Batch]
+    train_samples: int  # one epoch in the paper
+    valid_samples: int
+    threshold: float  # a block passes from this validation metric on
+    untrained: float  # metric of an untrained network, the zero of the score
+    weight: float  # s_d of the score
+
+
+class Proposal(NamedTuple):
+    """What a strategy wants evaluated."""
+
+    candidates: PyTree  # leaves [B, ...]
+    budget: Array  # [B] int32, a rung of the evaluator's budgets
+    valid_candidates: Array  # [B] bool; False rows are padding and are skipped
+
+
+class Evaluation(NamedTuple):
+    """What candidates are worth, a row each; NumPy on the host."""
+
+    score: Array  # [B] float32; 0 for what is invalid or failed
+    metrics: Array  # [B, tasks] float32, NaN where a task was not reached
+    status: Array  # [B] int32, see above
+    parameters: Array  # [B] int32, trainable numbers, head counted
+    flops: Array  # [B] float32, forward, 2 per multiply-add, per example
+    train_steps: Array  # [B] int32, over all tasks
+    seconds: Array  # [B] float32, wall clock; never part of a result
+
+
+class SearchSpace(NamedTuple):
+    """What can be searched. Candidates are small padded array pytrees.
+
+    Jittable: sample, mutate, crossover, status, to_graph. Host only: the rest.
+    """
+
+    name: str
+    reasons: tuple[str, ...]  # reasons[status] in words; reasons[0] is "valid"
+    sample: Callable  # key -> candidate
+    mutate: Callable  # key, candidate -> candidate
+    crossover: Callable  # key, candidate, candidate -> candidate
+    status: Callable  # candidate -> [] int32
+    canonical: Callable  # candidate -> bytes, equal for the same network
+    to_graph: Callable  # candidate -> jraph.GraphsTuple
+    build: Callable  # candidate, task -> Network
+    describe: Callable  # candidate -> str a person reads
+    drawing: Callable  # candidate -> {"nodes": [...], "edges": [...]} with labels and colours
+    to_json: Callable  # candidate -> JSON-able object
+    from_json: Callable  # the same object -> candidate
+    growth: "Growth"
+
+
+class Observation(NamedTuple):
+    """What a policy sees: a fixed-shape graph and the nodes the next action is about."""
+
+    graph: Any  # jraph.GraphsTuple: nodes [M, F], edges [L, G], senders, receivers [L]
+    focus: Array  # [2] int32, indices of nodes (twice the same for a self-edge)
+
+
+class Growth(NamedTuple):
+    """Building a candidate step by step. All functions are jittable with fixed shapes."""
+
+    num_steps: int  # most steps an episode takes
+    num_actions: int
+    start: Callable  # key -> state (draws the order of edges where that is random)
+    valid_actions: Callable  # state -> [K] bool
+    extend: Callable  # state, action -> state
+    is_done: Callable  # state -> [] bool
+    candidate: Callable  # state -> candidate as it stands
+    observe: Callable  # state -> Observation
+    shaping: Callable  # state before, state after, Evaluation row -> [] float32
+
+
+class Strategy(NamedTuple):
+    """How to search. All it remembers is its state, which checkpoints as it is.
+
+    The state is a pytree of arrays of fixed shapes and dtypes.
+    """
+
+    init: Callable  # key -> state
+    ask: Callable  # key, state -> Proposal, state
+    tell: Callable  # key, state, Proposal, Evaluation [B] -> state
+    diagnostics: Callable  # state -> dict of floats for the metrics file, may be empty
