@@ -82,6 +82,7 @@ class Task(NamedTuple):
     threshold: float  # a block passes from this validation metric on
     untrained: float  # metric of an untrained network, the zero of the score
     weight: float  # s_d of the score
+    variant: str = ""  # what else the samples depend on ("near_miss", say); part of cache keys
 
 
 class Proposal(NamedTuple):

@@ -14,6 +14,7 @@ reuse dirty.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,9 +37,7 @@ from elenas_jax.graphs.program import (
     TIME,
     Program,
 )
-from elenas_jax.ops import COMBINING, TRANSFORMING, Extent
-
-MATMUL = 1
+from elenas_jax.ops import COMBINING, OPERATION_SETS, TRANSFORMING, Extent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +47,14 @@ class Layout:
     kind: "row" (every value has one row a step), "matrix" (a padded square a step) or "sequence"
       (no steps: one padded square in all).
     last_only: whether only the last step's output is wanted.
+    operations: which of `OPERATION_SETS` programs draw from; others are not compiled in.
     """
 
     kind: str
     width: int  # W
     time_steps: int  # of the sequence
     last_only: bool = False
+    operations: str = "extended"
 
     @property
     def steps(self) -> int:
@@ -142,87 +143,127 @@ class Operands(NamedTuple):
     shape: tuple[int, ...]  # of the result
 
 
-def _transform(row, which: "Operands"):
-    """The row's function; among values of one row only a single number can be transposed."""
-    if row.shape_rule == "transpose" and which.extent.valid_rows.shape[0] == 1:
-        return TRANSFORMING[0].fn
-    return row.fn
+_UNARY, _DATA, _PARAMETER, _CONSTANT, _LOAD_ROW, _LOAD_MATRIX = range(6)  # forms of instructions
 
 
-def _forward_branches(which: Operands) -> list[Callable[[], jax.Array]]:
-    branches: list[Callable[[], jax.Array]] = []
-    for row in TRANSFORMING:
-        branches.append(lambda fn=_transform(row, which): _clear(fn(which.a(), which.a_extent), which.extent))
-    for row in COMBINING[1:]:
-        fn = _pair_product if row.shape_rule == "matmul" else row.fn
-        branches.append(lambda fn=fn: fn(which.a(), which.b()))
-    for row in COMBINING[1:]:
-        if row.shape_rule == "matmul":
-            branches.append(lambda: _product(which.a(), which.matrix()))
+def _decode(code: int):
+    """Returns the form of an instruction and the row of its operation."""
+    if code < NUM_UNARY:
+        return _UNARY, TRANSFORMING[code]
+    for form, base in ((_DATA, DATA), (_PARAMETER, PARAMETER), (_CONSTANT, CONSTANT)):
+        if code < base + len(COMBINING):
+            return form, COMBINING[code - base]
+    return (_LOAD_ROW if code == LOAD_ROW else _LOAD_MATRIX), None
+
+
+def _equivalent(code: int, one_row: bool):
+    """Returns what identifies instructions that do the same, or None for one that does not occur."""
+    form, row = _decode(code)
+    if form == _UNARY:
+        # Among values of one row only a single number can be transposed.
+        return (form, "identity" if one_row and row.shape_rule == "transpose" else row.name)
+    if form in (_LOAD_ROW, _LOAD_MATRIX):
+        return (_LOAD_ROW if one_row else form, None)
+    if row.shape_rule == "matmul":
+        return None if form == _CONSTANT else (form, "matmul")  # a constant factor is read as a parameter
+    if row.delayed and form != _DATA:
+        return None
+    return (_PARAMETER if one_row and form == _CONSTANT else form, row.fn)
+
+
+@functools.cache
+def _branch_codes(rows: int, operations: str, constants: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which instructions a switch needs: one code for each branch, and the branch of every code.
+
+    Fewer branches compile faster, and compiling is what a short search waits for.
+    """
+    combining, transforming = OPERATION_SETS[operations]
+    codes: dict = {}
+    branch_of = []
+    for code in range(NUM_INSTRUCTION_CODES):
+        form, row = _decode(code)
+        drawn = row is None or row.name in (transforming if form == _UNARY else combining)
+        # A subtracted first operand is negated.
+        drawn |= form == _UNARY and any(row.name == each.alone for each in COMBINING if each.name in combining)
+        same = _equivalent(code, rows == 1)
+        if not drawn or same is None or (constants and form == _DATA):
+            branch_of.append(0)
         else:
-            branches.append(lambda fn=row.fn: _clear(fn(which.a(), which.row()), which.extent))
-    for row in COMBINING[1:]:
-        if row.shape_rule == "matmul":  # as a parameter
-            branches.append(lambda: jnp.zeros(which.shape))
-        else:
-            branches.append(lambda fn=row.fn: fn(which.a(), which.block()))
-    branches.append(lambda: jnp.broadcast_to(_clear(which.row(), which.extent), which.shape))
-    branches.append(lambda: jnp.broadcast_to(which.block(), which.shape))
-    assert len(branches) == NUM_INSTRUCTION_CODES
-    return branches
+            branch_of.append(list(codes).index(same) if same in codes else len(codes))
+            codes.setdefault(same, code)
+    return tuple(codes.values()), tuple(branch_of)
 
 
-def _backward_branches(which: Operands, result, cotangent) -> list[Callable[[], tuple[jax.Array, jax.Array]]]:
-    """Branches that return the cotangents of both operands (zero for one that is no value)."""
-    nothing = jnp.zeros(which.shape)
+def _compute(code: int, which: Operands) -> Callable[[], jax.Array]:
+    """Returns the branch that computes an instruction's value."""
+    form, row = _decode(code)
 
-    def unary(row):
-        def branch():
-            g = cotangent()
+    def branch():
+        if form == _UNARY:
+            return _clear(row.fn(which.a(), which.a_extent), which.extent)
+        if form == _DATA:
+            return (_pair_product if row.shape_rule == "matmul" else row.fn)(which.a(), which.b())
+        if form == _PARAMETER and row.shape_rule == "matmul":
+            return _product(which.a(), which.matrix())
+        if form == _PARAMETER:
+            return _clear(row.fn(which.a(), which.row()), which.extent)
+        if form == _CONSTANT:
+            return row.fn(which.a(), which.block())
+        value = _clear(which.row(), which.extent) if form == _LOAD_ROW else which.block()
+        return jnp.broadcast_to(value, which.shape)
+
+    return branch
+
+
+def _pull_back(code: int, which: Operands, result, cotangent) -> Callable[[], tuple[jax.Array, jax.Array]]:
+    """Returns the branch that computes the cotangents of both operands, zero for one that is no value."""
+    form, row = _decode(code)
+
+    def branch():
+        nothing = jnp.zeros(which.shape)
+        if form in (_LOAD_ROW, _LOAD_MATRIX):
+            return nothing, nothing
+        g = cotangent()
+        if form == _UNARY:
             if row.grad is not None:
                 return row.grad(which.a(), result(), g), nothing
-            fn = _transform(row, which)
-            _, pull = jax.vjp(lambda x: _clear(fn(x, which.a_extent), which.extent), which.a())
+            _, pull = jax.vjp(lambda a: _clear(row.fn(a, which.a_extent), which.extent), which.a())
             return _clear(pull(g)[0], which.a_extent), nothing
-
-        return branch
-
-    def data(row):
-        def branch():
+        if form == _DATA:
             fn = _pair_product if row.shape_rule == "matmul" else row.fn
             _, pull = jax.vjp(fn, which.a(), which.b())
-            ga, gb = pull(cotangent())
-            if row.shape_rule == "matmul" and which.a_extent.valid_rows.shape[0] == 1:
-                ga = _clear(ga, which.a_extent)
-            return ga, gb
+            of_a, of_b = pull(g)
+            return (_clear(of_a, which.a_extent) if row.shape_rule == "matmul" else of_a), of_b
+        if form == _PARAMETER and row.shape_rule == "matmul":
+            return _clear(_product(g, which.matrix().T), which.a_extent), nothing
+        fixed = which.row() if form == _PARAMETER else which.block()
+        _, pull = jax.vjp(lambda a: row.fn(a, fixed), which.a())
+        return _clear(pull(g)[0], which.a_extent), nothing
 
-        return branch
+    return branch
 
-    def parameter(row):
-        def branch():
-            g = cotangent()
-            if row.shape_rule == "matmul":
-                ga = _product(g, which.matrix().T)
-            else:
-                _, pull = jax.vjp(lambda a: row.fn(a, which.row()), which.a())
-                ga = pull(g)[0]
-            return _clear(ga, which.a_extent), nothing
 
-        return branch
+def _parameter_gradient(code: int, which: Operands, cotangent, width: int) -> Callable[[], jax.Array]:
+    """Returns the branch that computes `[W, W]`, what an instruction adds to the parameter it reads."""
+    form, row = _decode(code)
 
-    def constant(row):
-        def branch():
-            if row.shape_rule == "matmul":
-                return nothing, nothing
-            _, pull = jax.vjp(lambda a: row.fn(a, which.block()), which.a())
-            return pull(cotangent())[0], nothing
+    def branch():
+        if form in (_UNARY, _DATA):
+            return jnp.zeros((width, width))
+        g = cotangent()
+        if form == _PARAMETER and row.shape_rule == "matmul":
+            return jnp.reshape(which.a(), (-1, width)).T @ jnp.reshape(g, (-1, width))
+        if form in (_PARAMETER, _CONSTANT):
+            fixed = which.row() if form == _PARAMETER else which.block()
+            _, pull = jax.vjp(lambda value: row.fn(which.a(), value), fixed)
+            block = pull(g)[0]
+        else:
+            block = jnp.sum(jnp.reshape(g, (-1, *g.shape[-2:])), axis=0)
+            block = jnp.sum(block, axis=0) if form == _LOAD_ROW else block
+        block = jnp.reshape(block, (-1, width))
+        return jnp.pad(block, ((0, width - block.shape[0]), (0, 0)))
 
-        return branch
-
-    branches = [unary(row) for row in TRANSFORMING]
-    for make in (data, parameter, constant):
-        branches += [make(row) for row in COMBINING[1:]]
-    return branches + [lambda: (nothing, nothing)] * 2
+    return branch
 
 
 def _read_block(params, first, count, layout_rows: int):
@@ -256,36 +297,32 @@ def _constant_operands(code: Machine, params, place, width: int) -> Operands:
     return _operands(code, params, place, Layout("sequence", width, 1), value_at)
 
 
-def compute_constants(code: Machine, params: jax.Array, width: int) -> jax.Array:
+def _switch(op, codes: tuple[tuple[int, ...], tuple[int, ...]], make_branch):
+    """Branches on an instruction code."""
+    distinct, branch_of = codes
+    return lax.switch(jnp.asarray(branch_of)[op], [make_branch(code) for code in distinct])
+
+
+def compute_constants(code: Machine, params: jax.Array, width: int, operations: str) -> jax.Array:
     """Writes the constants of a program behind its parameters.
 
     Args:
       code: a machine.
       params: `[L, W]` packed rows of parameters `with_scratch`.
       width: W.
+      operations: see `Layout`.
 
     Returns:
       `[L, W]` rows with the constants in place.
     """
+    codes = _branch_codes(width, operations, True)
 
     def compute(place, params):
         which = _constant_operands(code, params, place, width)
-        value = lax.switch(code.op[place], _forward_branches(which))
+        value = _switch(code.op[place], codes, lambda each: _compute(each, which))
         return lax.dynamic_update_slice(params, value, (code.writes[place], 0))
 
     return lax.fori_loop(0, code.ends[CONSTANTS], compute, params)
-
-
-def _windows(code: Machine, layout: Layout):
-    """The phases in order, as (first instruction, end, first step, steps at once, rounds)."""
-    steps = layout.steps
-    last = (steps - 1, 1) if layout.last_only else (0, steps)
-    inside = (code.ends[BEFORE], code.ends[INSIDE])
-    return (
-        (code.ends[CONSTANTS], code.ends[BEFORE], 0, steps, False),
-        (*inside, 0, 1, True),
-        (code.ends[INSIDE], code.ends[AFTER], *last, False),
-    )
 
 
 def _at(buffer, slot, step, length: int):
@@ -295,6 +332,32 @@ def _at(buffer, slot, step, length: int):
 
 def _put(buffer, value, slot, step):
     return lax.dynamic_update_slice(buffer, value[None], (slot, step, 0, 0, 0))
+
+
+class _Rounds(NamedTuple):
+    """The loop over single steps: all of `INSIDE` for each step, then `AFTER` for the last one.
+
+    One loop for both, so that their instructions are compiled once. Where all outputs are wanted,
+    `AFTER` runs over all steps at once instead.
+    """
+
+    begin: jax.Array
+    inside: jax.Array  # instructions a step
+    total: jax.Array
+    steps: int
+
+    def at(self, k):
+        """Returns the instruction and the step of round k."""
+        is_inside = k < self.steps * self.inside
+        place = jnp.where(is_inside, k % jnp.maximum(self.inside, 1), k - (self.steps - 1) * self.inside)
+        step = jnp.where(is_inside, k // jnp.maximum(self.inside, 1), self.steps - 1)
+        return self.begin + place, step
+
+
+def _rounds(code: Machine, layout: Layout) -> _Rounds:
+    inside = code.ends[INSIDE] - code.ends[BEFORE]
+    after = code.ends[AFTER] - code.ends[INSIDE] if layout.last_only else 0
+    return _Rounds(code.ends[BEFORE], inside, layout.steps * inside + after, layout.steps)
 
 
 def forward(code: Machine, params: jax.Array, tape: jax.Array, layout: Layout) -> jax.Array:
@@ -309,29 +372,26 @@ def forward(code: Machine, params: jax.Array, tape: jax.Array, layout: Layout) -
     Returns:
       The tape with every value of the program.
     """
+    codes = _branch_codes(layout.rows, layout.operations, False)
 
     def run(tape, place, step, length):
         def value_at(slot, delay):
             return _at(tape, slot, step + 1 - delay, length)
 
         which = _operands(code, params, place, layout, value_at)
-        value = lax.switch(code.op[place], _forward_branches(which))
+        value = _switch(code.op[place], codes, lambda each: _compute(each, which))
         return _put(tape, value, place + 1, step + 1)
 
-    for begin, end, step, length, looped in _windows(code, layout):
-        if looped and layout.kind != "sequence":
-            count = end - begin
+    def at_once(place, tape):
+        return run(tape, place, 0, layout.steps)
 
-            def visit(k, tape, begin=begin, count=count):
-                return run(tape, begin + k % count, k // count, 1)
-
-            tape = lax.fori_loop(0, layout.steps * count, visit, tape)
-        elif not looped:
-
-            def visit_all(place, tape, step=step, length=length):
-                return run(tape, place, step, length)
-
-            tape = lax.fori_loop(begin, end, visit_all, tape)
+    tape = lax.fori_loop(code.ends[CONSTANTS], code.ends[BEFORE], at_once, tape)
+    if layout.kind == "sequence":
+        return tape
+    rounds = _rounds(code, layout)
+    tape = lax.fori_loop(0, rounds.total, lambda k, tape: run(tape, *rounds.at(k), 1), tape)
+    if not layout.last_only:
+        tape = lax.fori_loop(code.ends[INSIDE], code.ends[AFTER], at_once, tape)
     return tape
 
 
@@ -346,99 +406,80 @@ def backward(code: Machine, params: jax.Array, tape: jax.Array, cotangents: jax.
     Returns:
       The cotangents of all values, and `[L, W]` those of the parameters' rows.
     """
+    codes = _branch_codes(layout.rows, layout.operations, False)
+
+    def operands(place, step, length):
+        return _operands(
+            code, params, place, layout, lambda slot, delay: _at(tape, slot, step + 1 - delay, length)
+        )
 
     def run(cotangents, place, step, length):
-        def value_at(slot, delay):
-            return _at(tape, slot, step + 1 - delay, length)
-
-        which = _operands(code, params, place, layout, value_at)
-        result = lambda: value_at(place + 1, 0)  # noqa: E731
-        cotangent = lambda: _at(cotangents, place + 1, step + 1, length)  # noqa: E731
-        grads = lax.switch(code.op[place], _backward_branches(which, result, cotangent))
+        which = operands(place, step, length)
+        grads = _switch(
+            code.op[place],
+            codes,
+            lambda each: _pull_back(
+                each,
+                which,
+                lambda: _at(tape, place + 1, step + 1, length),
+                lambda: _at(cotangents, place + 1, step + 1, length),
+            ),
+        )
         for operand, grad in enumerate(grads):
             slot, at = code.arg[place, operand], step + 1 - code.delay[place, operand]
             cotangents = _put(cotangents, _at(cotangents, slot, at, length) + grad, slot, at)
         return cotangents
 
-    gradient = jnp.zeros_like(params)
-    for begin, end, step, length, looped in reversed(_windows(code, layout)):
-        if looped and layout.kind == "sequence":
-            continue
-        count = end - begin
-        if looped:
+    def at_once(begin, end, cotangents):
+        return lax.fori_loop(0, end - begin, lambda k, c: run(c, end - 1 - k, 0, layout.steps), cotangents)
 
-            def visit(k, cotangents, begin=begin, count=count):
-                k = layout.steps * count - 1 - k
-                return run(cotangents, begin + k % count, k // count, 1)
+    if layout.kind != "sequence":
+        if not layout.last_only:
+            cotangents = at_once(code.ends[INSIDE], code.ends[AFTER], cotangents)
+        rounds = _rounds(code, layout)
+        cotangents = lax.fori_loop(
+            0, rounds.total, lambda k, c: run(c, *rounds.at(rounds.total - 1 - k), 1), cotangents
+        )
+    cotangents = at_once(code.ends[CONSTANTS], code.ends[BEFORE], cotangents)
 
-            cotangents = lax.fori_loop(0, layout.steps * count, visit, cotangents)
-            length = layout.steps
-        else:
-
-            def visit_all(k, cotangents, end=end, step=step, length=length):
-                return run(cotangents, end - 1 - k, step, length)
-
-            cotangents = lax.fori_loop(0, count, visit_all, cotangents)
-
-        def accumulate(place, gradient, step=step, length=length, cotangents=cotangents):
-            def value_at(slot, delay):
-                return _at(tape, slot, step + 1 - delay, length)
-
-            which = _operands(code, params, place, layout, value_at)
-            return _add_parameter_gradient(
-                gradient, code, place, which, lambda: _at(cotangents, place + 1, step + 1, length)
+    def accumulate(step, length):
+        def visit(place, gradient):
+            which = operands(place, step, length)
+            return _accumulate(
+                gradient, code, place, codes, which, lambda: _at(cotangents, place + 1, step + 1, length)
             )
 
-        gradient = lax.fori_loop(begin, end, accumulate, gradient)
-    return cotangents, _constants_backward(code, params, gradient, layout.width)
+        return visit
+
+    gradient = jnp.zeros_like(params)
+    early = code.ends[AFTER]
+    if layout.last_only and layout.kind != "sequence":
+        early = code.ends[INSIDE]
+        gradient = lax.fori_loop(early, code.ends[AFTER], accumulate(layout.steps - 1, 1), gradient)
+    gradient = lax.fori_loop(code.ends[CONSTANTS], early, accumulate(0, layout.steps), gradient)
+    return cotangents, _constants_backward(code, params, gradient, layout)
 
 
-def _add_parameter_gradient(gradient, code: Machine, place, which: Operands, cotangent):
+def _accumulate(gradient, code: Machine, place, codes, which: Operands, cotangent):
     """Adds what an instruction contributes to the parameter or constant it reads."""
     width = gradient.shape[1]
     first, count = code.reads[place], code.read_rows[place]
-    rows = which.extent.valid_rows.shape[0]
-
-    def pad(block):  # [r, W] -> [W, W], zero past the parameter's own rows
-        block = jnp.pad(block, ((0, width - block.shape[0]), (0, 0)))
-        return jnp.where((jnp.arange(width) < count)[:, None], block, 0.0)
-
-    def summed(g):
-        return jnp.sum(jnp.reshape(g, (-1, rows, width)), axis=0)
-
-    def by_row(row):
-        def branch():
-            if row.shape_rule == "matmul":
-                a, g = (jnp.reshape(x, (-1, width)) for x in (which.a(), cotangent()))
-                return pad(a.T @ g)
-            _, pull = jax.vjp(lambda value: row.fn(which.a(), value), which.row())
-            return pad(pull(cotangent())[0][None])
-
-        return branch
-
-    def by_block(row):
-        def branch():
-            if row.shape_rule == "matmul":
-                return jnp.zeros((width, width))
-            _, pull = jax.vjp(lambda value: row.fn(which.a(), value), which.block())
-            return pad(pull(cotangent())[0])
-
-        return branch
-
-    branches = [by_row(row) for row in COMBINING[1:]] + [by_block(row) for row in COMBINING[1:]]
-    branches.append(lambda: pad(jnp.sum(summed(cotangent()), axis=0, keepdims=True)))
-    branches.append(lambda: pad(summed(cotangent())))
 
     def add(gradient):
-        block = lax.switch(code.op[place] - (PARAMETER + 1), branches)
+        block = _switch(
+            code.op[place], codes, lambda each: _parameter_gradient(each, which, cotangent, width)
+        )
+        block = jnp.where((jnp.arange(width) < count)[:, None], block, 0.0)
         old = lax.dynamic_slice(gradient, (first, 0), (width, width))
         return lax.dynamic_update_slice(gradient, old + block, (first, 0))
 
     return lax.cond(code.reads_fixed[place], add, lambda gradient: gradient, gradient)
 
 
-def _constants_backward(code: Machine, params, gradient, width: int):
+def _constants_backward(code: Machine, params, gradient, layout: Layout):
     """Hands the cotangents of constants on to the parameters they are made of."""
+    width = layout.width
+    codes = _branch_codes(width, layout.operations, True)
 
     def visit(k, gradient):
         place = code.ends[CONSTANTS] - 1 - k
@@ -450,13 +491,13 @@ def _constants_backward(code: Machine, params, gradient, width: int):
         def result():
             return _read_block(params, code.writes[place], code.rows[place + 1], width)
 
-        grad, _ = lax.switch(code.op[place], _backward_branches(which, result, cotangent))
-        gradient = _add_parameter_gradient(gradient, code, place, which, cotangent)
-        # A constant that begins with a parameter read as a value has no first operand.
-        has_value = (code.arg[place, 0] > 0) & (code.op[place] < LOAD_ROW)
+        of_value, _ = _switch(code.op[place], codes, lambda each: _pull_back(each, which, result, cotangent))
+        gradient = _accumulate(gradient, code, place, codes, which, cotangent)
         origin = code.writes[jnp.maximum(code.arg[place, 0] - 1, 0)]
+        # A constant that begins by reading a parameter has no operand to hand anything to.
+        of_value = jnp.where(code.op[place] < LOAD_ROW, of_value, 0.0)
         old = lax.dynamic_slice(gradient, (origin, 0), (width, width))
-        return lax.dynamic_update_slice(gradient, old + jnp.where(has_value, grad, 0.0), (origin, 0))
+        return lax.dynamic_update_slice(gradient, old + of_value, (origin, 0))
 
     return lax.fori_loop(0, code.ends[CONSTANTS], visit, gradient)
 
@@ -477,8 +518,3 @@ def write_input(tape: jax.Array, inputs: jax.Array, layout: Layout) -> jax.Array
         padded = jnp.swapaxes(padded, 0, 1)[:, :, None, :]
         padded = jnp.pad(padded, ((0, 0), (0, 0), (0, layout.rows - 1), (0, 0)))
     return _put(tape, padded, 0, 1)
-
-
-# Branch tables are checked against the codes here, once, rather than at every call.
-assert NUM_UNARY == len(TRANSFORMING) and DATA + len(COMBINING) - 1 == PARAMETER
-assert PARAMETER + len(COMBINING) - 1 == CONSTANT and LOAD_MATRIX == LOAD_ROW + 1

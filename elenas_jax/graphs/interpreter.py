@@ -150,7 +150,9 @@ def _values(layout: Layout, scratch: int, code: Machine, rows, inputs, carry):
 
 
 def _forward(layout, scratch, code, rows, inputs, carry):
-    params = execution.compute_constants(code, execution.with_scratch(rows, scratch), layout.width)
+    params = execution.compute_constants(
+        code, execution.with_scratch(rows, scratch), layout.width, layout.operations
+    )
     tape = jnp.zeros((carry.shape[0], layout.steps + 1, *carry.shape[1:])).at[:, 0].set(carry)
     tape = execution.write_input(tape, inputs, layout)
     tape = execution.forward(code, params, tape, layout)

@@ -1,0 +1,26 @@
+r"""REINFORCE for three minutes: small graphs, short trainings.
+
+  make quickstart
+  python scripts/search.py --config=configs/elenas/quickstart.py --run_dir=runs/quickstart
+
+Graphs of 16 nodes (the LSTM needs 26), 32 features, a few hundred steps a task; negatives are near misses, which
+counting symbols does not tell apart. Expect a block that beats Elman at this budget.
+"""
+
+import ml_collections
+
+from elenas_jax.experiment.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return default_config(
+        minutes=3.0,
+        ladder=("reber", "embedded_reber"),
+        tasks={
+            "reber": {"negatives": "near_miss", "steps": 250, "valid_samples": 1024, "threshold": 0.6},
+            "embedded_reber": {"negatives": "near_miss", "steps": 250, "valid_samples": 1024, "threshold": 0.6},
+        },
+        space={"name": "elenas", "num_nodes": 16},
+        strategy={"name": "reinforce"},
+        evaluator={"hidden_features": 32},
+    )

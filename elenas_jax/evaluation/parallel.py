@@ -1,0 +1,71 @@
+"""Devices: how many there are, and how candidates are split over them.
+
+The only module that knows of devices. On a CPU a device is a part of one host that runs its own
+program; as many as there are cores fill the machine, because candidates are independent.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def usable_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def configure_devices(num_devices: int = 0) -> None:
+    """Sets the number of devices of a CPU host; call it before anything is computed.
+
+    Args:
+      num_devices: 0 for all: every accelerator, or one for every usable core of a CPU host.
+
+    Raises:
+      ValueError: for a negative number.
+    """
+    if num_devices < 0:
+        raise ValueError(f"num_devices is {num_devices}; it must be positive, or 0 for all there are.")
+    # Has no effect where an accelerator is the default backend.
+    try:
+        jax.config.update("jax_num_cpu_devices", num_devices or usable_cores())
+    except RuntimeError:
+        pass  # the backend is up already, in a notebook say: its devices are what there is
+
+
+def count_devices(num_devices: int = 0) -> int:
+    """Returns how many local devices to use.
+
+    Raises:
+      ValueError: for a negative number, or more than there are.
+    """
+    available = jax.local_device_count()
+    if not 0 <= num_devices <= available:
+        raise ValueError(f"num_devices is {num_devices}; this host has {available} (0 means all).")
+    return num_devices or available
+
+
+def describe_devices(num_devices: int) -> str:
+    device = jax.local_devices()[0]
+    return f"{num_devices} x {device.device_kind} ({device.platform})"
+
+
+def map_over_devices(fn: Callable, num_devices: int, *, split: tuple[bool, ...]) -> Callable:
+    """Compiles `fn` to run on devices side by side.
+
+    Args:
+      fn: of as many positional arguments as `split` has entries.
+      num_devices: D, of the local ones the first.
+      split: for each argument, whether its leaves are `[D, ...]`, a part a device, or are copied.
+
+    Returns:
+      The compiled function; leaves of its result are `[D, ...]`.
+    """
+    in_axes = tuple(0 if each else None for each in split)
+    return jax.pmap(fn, in_axes=in_axes, devices=jax.local_devices()[:num_devices])
+
+
+def on_host(tree: Any) -> Any:
+    """Brings a pytree of arrays to the host as NumPy arrays."""
+    return jax.device_get(tree)

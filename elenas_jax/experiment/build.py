@@ -1,0 +1,112 @@
+"""From names to objects: the only place that turns a config into what it describes."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from elenas_jax.evaluation.cache import Cache
+from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
+from elenas_jax.experiment.config import SHAPING
+from elenas_jax.experiment.loop import Experiment
+from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.spaces import SPACES
+from elenas_jax.strategies import STRATEGIES
+from elenas_jax.strategies.rewards import make_reward
+from elenas_jax.tasks import make_task
+from elenas_jax.types import SearchSpace, Strategy, Task
+
+
+def build(config: dict[str, Any], cache: Cache) -> Experiment:
+    """Returns the objects of a config that `check_config` has resolved.
+
+    Args:
+      config: resolved.
+      cache: what was trained before; nothing is asked of it here.
+
+    Raises:
+      ConfigError: for what only the makers can see, such as bounds that depend on each other.
+    """
+    run_key = jax.random.key(config["seed"])
+    tasks = build_tasks(config)
+    space = build_space(config, tasks)
+    strategy = _build_strategy(config, space)
+    return Experiment(config, space, strategy, build_evaluator(config, tasks, cache), run_key)
+
+
+def build_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
+    """Returns the tasks of the ladder, easiest first."""
+    tasks = []
+    for name in config["ladder"]:
+        settings = {key: value for key, value in config["tasks"][name].items() if key != "steps"}
+        with _in_section(f"tasks.{name}"):
+            tasks.append(make_task(name, **settings))
+    return tuple(tasks)
+
+
+def build_space(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> SearchSpace:
+    settings = {key: value for key, value in config["space"].items() if key != "name"}
+    with _in_section("space"):
+        return SPACES[config["space"]["name"]](
+            **settings,
+            head=config["evaluator"]["head"],
+            hidden_features=config["evaluator"]["hidden_features"],
+            signatures=tuple((task.in_features, task.out_features, task.time_steps) for task in tasks),
+            shaping={name: config["reward"][name] for name in SHAPING},
+            threshold=tasks[0].threshold,
+        )
+
+
+def training_steps(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> tuple[int, ...]:
+    """Returns the steps of a training on each task: those of the config, else one epoch."""
+    batch_size = config["evaluator"]["batch_size"]
+    steps = []
+    for task in tasks:
+        steps.append(config["tasks"][task.name]["steps"] or task.train_samples // batch_size)
+        if not steps[-1]:
+            raise ConfigError(
+                f"tasks.{task.name}.train_samples={task.train_samples} is out of range; it must be at least "
+                f"evaluator.batch_size, which is {batch_size}."
+            )
+    return tuple(steps)
+
+
+def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: Cache) -> Evaluator:
+    """Returns the evaluator; also for blocks that no search found, as the quickstart does."""
+    settings = config["evaluator"]
+    steps = training_steps(config, tasks)
+    with _in_section("evaluator"):
+        return make_population_evaluator(
+            tasks,
+            run_key=jax.random.key(config["seed"]),
+            steps=steps,
+            head=settings["head"],
+            hidden_features=settings["hidden_features"],
+            batch_size=settings["batch_size"],
+            learning_rate=settings["learning_rate"],
+            budgets=settings["budgets"],
+            candidates_per_device=settings["candidates_per_device"],
+            num_devices=settings["num_devices"] or 0,
+            cache=cache,
+        )
+
+
+def _build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
+    settings = {key: value for key, value in config["strategy"].items() if key != "name"}
+    reward = {name: value for name, value in config["reward"].items() if name not in SHAPING}
+    with _in_section("reward"):
+        reward_fn = make_reward(space, **reward)
+    with _in_section("strategy"):
+        return STRATEGIES[config["strategy"]["name"]](space, reward_fn=reward_fn, **settings)
+
+
+@contextlib.contextmanager
+def _in_section(name: str) -> Iterator[None]:
+    """Makes what a maker says about its arguments an error of the config."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,184 @@
+"""Configs: which keys there are, what they may be, and what they are where nothing is said.
+
+Sections `space`, `strategy` and `tasks` follow the signatures of what their names stand for: a new
+argument of a maker is a new key, with its default, and needs no line here. `check_config` is the
+gate before anything is compiled or written.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_name, check_section, maker_rules
+from elenas_jax.graphs.program import HEADS
+from elenas_jax.spaces import SPACES
+from elenas_jax.spaces.elenas_growth import ShapingWeights
+from elenas_jax.strategies import STRATEGIES
+from elenas_jax.strategies.rewards import make_reward
+from elenas_jax.tasks import TASKS, make_task
+
+RUN: dict[str, Rule] = {
+    "seed": Rule(0, (int,), low=0, high=2**32 - 1),
+    "generations": Rule(0, (int,), low=0),  # limits: the first that is reached ends the run; 0 is no limit
+    "evaluations": Rule(0, (int,), low=0),  # trainings
+    "minutes": Rule(0.0, (float,), low=0),  # over all sessions; looked at after each generation
+    "tensorboard": Rule(False, (bool,)),
+    "compilation_cache": Rule("default", (str,)),  # a folder; "default" is in the user's cache, "off" is none
+}
+EVALUATOR: dict[str, Rule] = {
+    "head": Rule("linear", (str,), choices=tuple(HEADS)),
+    "hidden_features": Rule(64, (int,), low=1),
+    "batch_size": Rule(32, (int,), low=1),
+    "learning_rate": Rule(1e-3, (float,), above=0),
+    "budgets": Rule((1.0,), (tuple,), above=0, items=float),  # rungs, as shares of the steps of each task
+    "candidates_per_device": Rule(8, (int,), low=1),
+    "num_devices": Rule(None, (int,), low=1, optional=True),  # None: all
+}
+SHAPING: dict[str, Rule] = {
+    name: Rule(default, (float,), low=0) for name, default in ShapingWeights._field_defaults.items()
+}
+REWARD: dict[str, Rule] = maker_rules(make_reward, without=("space",)) | SHAPING
+# No result depends on these, so a run may go on with others.
+FREE_KEYS = (
+    "generations",
+    "evaluations",
+    "minutes",
+    "tensorboard",
+    "compilation_cache",
+    "evaluator.num_devices",
+)
+DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
+
+# Arguments of makers that `build` hands in, so they are no keys.
+SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold")
+STRATEGY_HANDED_IN = ("space", "reward_fn")
+# Bounds of arguments by their names; what else there is to check, makers check themselves.
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "negatives": dict(choices=("random", "near_miss")),
+    "order": dict(choices=("subgraphs", "random")),
+    "length": dict(low=1),
+    "train_samples": dict(low=1),
+    "valid_samples": dict(low=1),
+    "num_nodes": dict(low=3, high=1024),
+    "max_draws": dict(low=1),
+    "most_changes": dict(low=1),
+    "batch_size": dict(low=1),
+    "population_size": dict(low=1),
+    "tournament_size": dict(low=1),
+    "learning_rate": dict(above=0),
+}
+_TASK_FIELDS = ("train_samples", "valid_samples", "threshold", "untrained", "weight")
+_SECTIONS = ("space", "strategy", "reward", "tasks", "evaluator")
+
+
+def default_config(
+    parent: Mapping[str, Any] | ml_collections.ConfigDict | None = None, /, **given: Any
+) -> ml_collections.ConfigDict:
+    """Returns a config with every key there is: those given, those of `parent`, and defaults.
+
+    A recipe is one call of this; a section is a dict, and replaces the parent's as a whole.
+
+    Raises:
+      ConfigError: as `check_config`.
+    """
+    resolved = check_config((_as_dict(parent) if parent else {}) | given)
+    rules = _all_rules(resolved)
+
+    def as_config(tree: Mapping[str, Any], prefix: str) -> ml_collections.ConfigDict:
+        config = ml_collections.ConfigDict()
+        for key, value in tree.items():
+            rule = rules.get(f"{prefix}{key}")
+            if isinstance(value, Mapping):
+                config[key] = as_config(value, f"{prefix}{key}.")
+            elif value is None and rule and rule.kinds[0] in (bool, int, float, str):
+                # A gap with a type, so that a flag knows how to read a value for it.
+                config[key] = ml_collections.config_dict.placeholder(rule.kinds[0])
+            else:
+                config[key] = value
+        return config
+
+    return as_config(resolved, "")
+
+
+def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns `config` with all defaults filled in, as nested dicts; lists are tuples.
+
+    Settings of tasks that are not in the ladder are checked by name and left out.
+
+    Raises:
+      ConfigError: for the first unknown key, unknown name, wrong type or value out of range.
+    """
+    given = _as_dict(config)
+    check_keys("", given, (*RUN, "ladder", *_SECTIONS))
+    sections = {section: given.get(section, {}) for section in _SECTIONS}
+    for section, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{section}={values!r}: it is a section of keys, so a dict.")
+    ladder = _check_ladder(given.get("ladder", DEFAULT_LADDER))
+    space = check_name("space.name", sections["space"].get("name", "elenas"), SPACES)
+    strategy = check_name("strategy.name", sections["strategy"].get("name", "reinforce"), STRATEGIES)
+    for name in sections["tasks"]:
+        check_name("tasks", name, TASKS)
+    return {
+        **check_section("", {key: value for key, value in given.items() if key in RUN}, RUN),
+        "ladder": ladder,
+        "space": {"name": space, **_check_named("space", sections["space"], _space_rules(space))},
+        "strategy": {"name": strategy, **_check_named("strategy", sections["strategy"], _strategy_rules(strategy))},
+        "reward": check_section("reward.", sections["reward"], REWARD),
+        "tasks": {
+            name: check_section(f"tasks.{name}.", sections["tasks"].get(name, {}), _task_rules(name))
+            for name in ladder
+        },
+        "evaluator": check_section("evaluator.", sections["evaluator"], EVALUATOR),
+    }
+
+
+def _check_named(section: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+    settings = {key: value for key, value in given.items() if key != "name"}
+    return check_section(f"{section}.", settings, rules, f" with {section}.name={given.get('name')!r}")
+
+
+def _check_ladder(ladder: Any) -> tuple[str, ...]:
+    if not isinstance(ladder, (tuple, list)) or not ladder:
+        raise ConfigError(f"ladder={ladder!r}: it must be a tuple of task names, easiest first, such as ('reber',).")
+    for name in ladder:
+        check_name("ladder", name, TASKS)
+    if len(set(ladder)) < len(ladder):
+        raise ConfigError(f"ladder={tuple(ladder)!r}: a task stands in it once.")
+    return tuple(ladder)
+
+
+def _space_rules(name: str) -> dict[str, Rule]:
+    return maker_rules(SPACES[name], SPACE_HANDED_IN, _BOUNDS)
+
+
+def _strategy_rules(name: str) -> dict[str, Rule]:
+    return maker_rules(STRATEGIES[name], STRATEGY_HANDED_IN, _BOUNDS)
+
+
+def _task_rules(name: str) -> dict[str, Rule]:
+    """Rules of `tasks.<name>`: what its maker takes, numbers of its record, and the steps of a training."""
+    task = make_task(name)
+    numbers = {field: getattr(task, field) for field in _TASK_FIELDS}
+    rules = {field: Rule(value, (type(value),), **_BOUNDS.get(field, {})) for field, value in numbers.items()}
+    # Steps: None is one epoch, train_samples // batch_size.
+    return maker_rules(TASKS[name], (), _BOUNDS) | rules | {"steps": Rule(None, (int,), low=1, optional=True)}
+
+
+def _all_rules(resolved: Mapping[str, Any]) -> dict[str, Rule]:
+    """Returns the rules of a resolved config by their full keys."""
+    sections = {
+        "space": _space_rules(resolved["space"]["name"]),
+        "strategy": _strategy_rules(resolved["strategy"]["name"]),
+        "reward": REWARD,
+        "evaluator": EVALUATOR,
+        **{f"tasks.{name}": _task_rules(name) for name in resolved["ladder"]},
+    }
+    return RUN | {f"{section}.{key}": rule for section, rules in sections.items() for key, rule in rules.items()}
+
+
+def _as_dict(config: Any) -> dict[str, Any]:
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    return {key: _as_dict(value) if isinstance(value, Mapping) else value for key, value in config.items()}

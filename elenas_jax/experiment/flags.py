@@ -1,0 +1,78 @@
+"""Flags of scripts that take a config: every mistake in a recipe or an override is one line.
+
+absl and ml-collections report a file that cannot be read, an error in it, an unknown key and a
+value of the wrong type in four ways, three of them tracebacks.
+"""
+
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from absl import flags, logging
+
+from elenas_jax.experiment.rules import ConfigError, suggestion
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    """As absl's parser, but a mistake ends the process with one line and code 2.
+
+    Use: `app.run(main, flags_parser=parse_flags)`, with the recipe in `--config=file.py`.
+    """
+    try:
+        _check_recipe(arguments)
+        rest = flags.FLAGS(arguments)
+    except (flags.Error, ConfigError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell absl what they do
+    return rest
+
+
+def _check_recipe(arguments: list[str]) -> None:
+    """Raises ConfigError if the recipe cannot be read or an override names a key it does not have."""
+    text = "\n".join(arguments[1:])
+    recipe = re.search(r"^--?config[=\n](.+)$", text, re.MULTILINE)
+    if not recipe:
+        return
+    name, _, argument = recipe[1].partition(":")
+    config = load_recipe(name, *([argument] if argument else []))
+    for given in re.findall(r"^--?(?:no)?config\.([\w.]+)", text, re.MULTILINE):
+        node: Any = config
+        for key in given.split("."):
+            known = list(node) if isinstance(node, ml_collections.ConfigDict) else []
+            if key not in known:
+                raise ConfigError(f"--config.{given}: {key!r} is no key of {name}{suggestion(key, known)}.")
+            node = node[key]
+
+
+def load_recipe(name: str, *arguments: str) -> ml_collections.ConfigDict:
+    """Returns `get_config()` of the file `name`.
+
+    Raises:
+      ConfigError: if there is no such file, or it has an error; one line with its place.
+    """
+    path = Path(name)
+    if not path.is_file():
+        near = [str(each) for each in sorted(Path("configs").glob("*/*.py"))]
+        raise ConfigError(f"--config={name}: no such file{suggestion(name, near) if near else ''}.")
+    try:
+        spec = importlib.util.spec_from_file_location("recipe", path)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"--config={name}: it is no Python file.")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config(*arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f" line {lines[-1]}" if lines else ""
+        raise ConfigError(f"{name}{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(f"{name}: get_config() must return a ConfigDict, not a {type(config).__name__}.")
+    return config

@@ -1,0 +1,99 @@
+"""The plan: what a search is about to do, on what, and how long it will take."""
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from elenas_jax.evaluation.cache import MemoryCache
+from elenas_jax.experiment.build import build_evaluator, build_tasks, training_steps
+from elenas_jax.experiment.loop import Experiment
+from elenas_jax.experiment.progress import duration
+from elenas_jax.experiment.run_dir import RunDir
+from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph, pad_graph
+
+_PROBES = ("elman", "elena1", "elena2")
+_PROBE_STEPS = 64
+
+
+def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the plan as a table.
+
+    Args:
+      experiment: what was built.
+      run: where it goes.
+      rows: lines of metrics of earlier sessions; without any, some trainings are timed.
+    """
+    config, plan = experiment.config, dict(experiment.evaluator.plan)
+    steps = training_steps(config, build_tasks(config))
+    lines = {
+        "run folder": f"{run.path} ({f'goes on after {len(rows)} generations' if rows else 'new'})",
+        "search": f"{config['strategy']['name']} in {config['space']['name']}, seed {config['seed']}",
+        "tasks": ", ".join(f"{name} ({num} steps)" for name, num in zip(config["ladder"], steps, strict=True)),
+        "limits": " or ".join(
+            f"{config[name]:g} {name}" for name in ("generations", "evaluations", "minutes") if config[name]
+        )
+        or "none: it goes on until Ctrl-C",
+        "devices": plan.pop("devices"),
+        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax", "numpy")),
+        "candidates": f"{plan.pop('candidates_per_chunk')} at a time",
+        "memory": f"about {plan.pop('estimated_memory_gib'):.2g} GiB for trainings",
+        "time": _time(config, rows),
+    }
+    plan.pop("num_devices", None)
+    lines |= {name.replace("_", " "): str(value) for name, value in plan.items()}
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, text in lines.items():
+        table.add_row(name, text)
+    return table
+
+
+def _time(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """How long the rest will take, in words, as far as that can be known."""
+    parts = []
+    gone = sum(row["seconds"] for row in rows)
+    if config["minutes"]:
+        parts.append(f"at most {duration(max(0.0, config['minutes'] * 60 - gone))} and the generation in flight")
+    if rows:
+        trained = rows[-1]["total_evaluations"]
+        if config["generations"]:
+            parts.append(f"about {duration((config['generations'] - len(rows)) * gone / len(rows))}")
+        if config["evaluations"] and trained:
+            parts.append(f"about {duration((config['evaluations'] - trained) * gone / trained)}")
+    elif config["generations"] or config["evaluations"]:
+        least, most = seconds_per_training(config)
+        text = f"a training takes {least:.2g} s (first task missed) to {most:.2g} s (all tasks)"
+        if config["evaluations"]:
+            text += f", so {config['evaluations']} of them {duration(config['evaluations'] * least)} to "
+            text += duration(config["evaluations"] * most)
+        parts.append(text)
+    return "; ".join(parts) or "until Ctrl-C"
+
+
+def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Times a few steps of known blocks; returns what a candidate takes at least and at most.
+
+    What is compiled for it serves the search too, where there is a compilation cache.
+    """
+    tasks = build_tasks(config)
+    batch_size = config["evaluator"]["batch_size"]
+    steps = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
+    # A measured example costs about a third of one that is trained on: no reverse pass.
+    steps = steps + np.array([task.valid_samples / batch_size / 3 for task in tasks])
+    short = {name: dict(config["tasks"][name], steps=_PROBE_STEPS, valid_samples=batch_size) for name in config["ladder"]}
+    # Nobody passes, so that only the first task is trained on.
+    short = {name: settings | {"threshold": 2.0} for name, settings in short.items()}
+    evaluator = build_evaluator(config | {"tasks": short}, build_tasks(config | {"tasks": short}), MemoryCache())
+    num_nodes = max(KNOWN_BLOCKS[name].num_nodes for name in _PROBES)
+    blocks = ComputationGraph(np.stack([np.asarray(pad_graph(KNOWN_BLOCKS[n], num_nodes).edges) for n in _PROBES]))
+    for replicate in range(2):  # the first one compiles
+        started = time.perf_counter()
+        evaluator.evaluate(blocks, np.zeros(len(_PROBES), np.int32), replicate)
+        seconds = time.perf_counter() - started
+    per_step = seconds / (len(_PROBES) * _PROBE_STEPS)
+    return float(steps[0] * per_step), float(steps.sum() * per_step)

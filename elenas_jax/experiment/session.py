@@ -1,0 +1,191 @@
+"""A session: one call that starts a run, or goes on with it, and shows what happens.
+
+Order: the config is checked, then the run folder (nothing is written so far), then everything is
+built, then the folder is locked and written.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from rich.console import Console
+
+from elenas_jax.evaluation.parallel import configure_devices
+from elenas_jax.experiment import run_dir as files
+from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive
+from elenas_jax.experiment.build import build
+from elenas_jax.experiment.checkpoint import Checkpoints
+from elenas_jax.experiment.config import FREE_KEYS, check_config
+from elenas_jax.experiment.loop import Experiment, Outcome, limit_reached, search
+from elenas_jax.experiment.plan import plan_table
+from elenas_jax.experiment.progress import Progress, TensorBoard
+from elenas_jax.experiment.rules import ConfigError
+
+INTERRUPTED = 130  # exit code of a process that was stopped by Ctrl-C
+
+
+def run(
+    config: Mapping[str, Any] | ml_collections.ConfigDict,
+    path: str | os.PathLike,
+    *,
+    console: Console | None = None,
+) -> Outcome:
+    """Runs the search of `config` in the folder `path`, or goes on with it.
+
+    Args:
+      config: see `config`; what it leaves out has its default.
+      path: new, empty, or a run folder of the same config.
+      console: where the plan and the progress are shown.
+
+    Returns:
+      How it ended. `why` is empty if Ctrl-C (or SIGTERM) ended it; all that was done is saved then.
+
+    Raises:
+      ConfigError: if the config cannot be run; nothing was written.
+      RunError: if the folder cannot be used; what is in it stays as it is.
+    """
+    console = console or Console(highlight=False)
+    resolved = check_config(config)
+    _check_tensorboard(resolved)
+    run = files.run_dir(path)
+    if files.check_same_config(run, resolved, FREE_KEYS):
+        rows = files.read_metrics(run)
+        if why := limit_reached(rows, resolved):
+            console.print(f"Nothing to do: {run.path} has reached {why}.", soft_wrap=True)
+            return Outcome(len(rows), why)
+    prepare(resolved)
+    archive = Archive(run.archive)
+    experiment = build(resolved, archive)
+    with files.locked(run):
+        stored = files.check_same_config(run, resolved, FREE_KEYS)
+        with archive, contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
+            meta = {"task_names": list(experiment.evaluator.task_names), "reasons": list(experiment.space.reasons)}
+            archive.open(meta)
+            plan = (stored or {}).get("plan", experiment.evaluator.plan)
+            files.write_json(run.config, resolved | {"plan": plan})
+            _add_session(run, resolved, experiment, console)
+            return _search(experiment, run, archive, checkpoints, console)
+
+
+def prepare(resolved: Mapping[str, Any]) -> None:
+    """Sets up devices and the compilation cache; call it before anything runs on a device."""
+    try:
+        configure_devices(resolved["evaluator"]["num_devices"] or 0)
+    except ValueError as error:
+        raise ConfigError(f"evaluator.num_devices: {' '.join(str(error).split())}") from error
+    folder = resolved["compilation_cache"]
+    if folder == "off":
+        return
+    if folder == "default":
+        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "elenas_jax", "xla")
+    # A cache that cannot be written costs time and nothing else: JAX says so and goes on.
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """For scripts: ends the process with one line and exit code 2 for errors that users can mend."""
+    try:
+        yield
+    except (ConfigError, files.RunError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _check_tensorboard(resolved: Mapping[str, Any]) -> None:
+    if resolved["tensorboard"] and importlib.util.find_spec("tensorboardX") is None:
+        raise ConfigError("tensorboard=True: tensorboardX is not installed; pip install 'elenas_jax[tensorboard]'.")
+
+
+def _add_session(run: files.RunDir, resolved: Mapping[str, Any], experiment: Experiment, console: Console) -> None:
+    """Adds what this session runs on to provenance.json, and says so if it is not what others ran on."""
+    devices = [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.local_devices()]
+    session = files.session(devices) | {"plan": experiment.evaluator.plan}
+    provenance = {"seed": resolved["seed"], "archive_schema": SCHEMA_VERSION, "sessions": []}
+    if run.provenance.exists():
+        provenance = files.read_json(run.provenance)
+        before = provenance["sessions"][-1]
+        kinds = [sorted({device.split(" ", 1)[1] for device in each["devices"]}) for each in (before, session)]
+        if before["versions"] != session["versions"] or kinds[0] != kinds[1]:
+            console.print(
+                f"Note: {run.path} was made with other versions or devices (see {run.provenance.name}); "
+                "new scores may differ from old ones in the last bits.",
+                soft_wrap=True,
+            )
+    provenance["sessions"].append(session)
+    files.write_json(run.provenance, provenance)
+
+
+def _search(
+    experiment: Experiment, run: files.RunDir, archive: Archive, checkpoints: Checkpoints, console: Console
+) -> Outcome:
+    """Runs the loop with everything that shows it and stops it."""
+    config = experiment.config
+    step = checkpoints.newest()
+    rows = files.read_metrics(run)[: step or 0]
+    console.print(plan_table(experiment, run, rows))
+    folder = run.path / "tensorboard" if config["tensorboard"] else None
+    with (
+        contextlib.closing(TensorBoard(folder, first_generation=len(rows))) as board,
+        Progress(console, config, rows) as progress,
+        stopping(progress.stop_asked) as stop_requested,
+    ):
+
+        def on_generation(row: dict[str, Any]) -> None:
+            progress.generation(row)
+            board.generation(row)
+
+        outcome = search(
+            experiment,
+            run,
+            archive,
+            checkpoints,
+            on_chunk=progress.chunk,
+            on_generation=on_generation,
+            stop_requested=stop_requested,
+        )
+    if outcome.why:
+        console.print(f"Done: {outcome.why} reached. Run folder: {run.path}", soft_wrap=True)
+    else:
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        console.print(f"Stopped; everything is saved. To go on: {command}", soft_wrap=True)
+    return outcome
+
+
+@contextlib.contextmanager
+def stopping(on_request: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C was pressed (or SIGTERM came). A second one ends the process.
+
+    What is on the disk is whole at any moment, so ending at once loses the chunk in flight only.
+
+    Args:
+      on_request: called by the first one, from within the signal handler.
+    """
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        del number, frame
+        if requested.is_set():
+            os._exit(INTERRUPTED)
+        requested.set()
+        on_request()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

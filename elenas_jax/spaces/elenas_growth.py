@@ -1,0 +1,261 @@
+"""Growing an ELENAS graph edge by edge: states, observations and reward shaping.
+
+Source: Aichberger and Klambauer (2023), sections 3 and 4. An episode predicts each edge once, in
+the order of `edge_order` or in a random one. Left open there and fixed here:
+
+- *unused*: the input or an initial node without outgoing edges, an intermediate node without any;
+- *dead*: an intermediate node without a path from the input, and an initial node that feeds no
+  living intermediate node; an edge is dead if one of its ends is;
+- a node *holds a value of the previous step* if a recursion edge leads into it;
+- an added backward edge carries the type of the edge it turns round.
+Recursion edges from initial nodes count as none throughout.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from elenas_jax.graphs import ComputationGraph, liveness
+from elenas_jax.graphs.computation import RECURSION, initial_nodes, intermediate_nodes
+from elenas_jax.graphs.convert import single_graph
+from elenas_jax.graphs.liveness import ILLEGITIMATE_RECURSION, SHAPES
+from elenas_jax.ops import COMBINING, TRANSFORMING
+from elenas_jax.spaces.elenas_sampling import Choices
+from elenas_jax.types import OK, Evaluation, Growth, Observation
+
+ORDERS = ("subgraphs", "random")
+POSITION_FEATURES = 8
+LEAST_PRIOR = 1e-4  # probability at least shown for an action that the sampler never draws
+
+
+class GrowthState(NamedTuple):
+    """A graph on its way. S edges."""
+
+    edges: jax.Array  # [M, M] int8
+    rank: jax.Array  # [S] int16, the step at which each edge is predicted
+    step: jax.Array  # [] int32, edges predicted so far
+
+
+class ShapingWeights(NamedTuple):
+    """Weights of the shaping terms, each 0 or more; defaults are the paper's.
+
+    Penalties are subtracted, `first_task_missed` is added. Counts and conditions are those of the
+    graph after a step and are charged at every step; `excess` is charged when it grows.
+    """
+
+    excess: float = 0.001  # edges of one combining type into one node beyond 2 (recursion: 1)
+    first_task_missed: float = 0.01  # trained, but below the threshold of the first task
+    input_unused: float = 0.0
+    initial_nodes: float = 0.0  # each that is used
+    intermediate_nodes: float = 0.0  # each that is used
+    dead_nodes: float = 0.0  # each that is dead but not unused
+    unused_nodes: float = 0.0
+    no_initial: float = 0.0  # no initial node in the network
+    no_recursion: float = 0.0
+    no_final: float = 0.0
+    illegitimate_recursion: float = 0.0
+    shapes_do_not_fit: float = 0.0  # as the evaluation says
+    no_block: float = 0.0  # at the end of the episode, as the evaluation says
+
+
+class _NodeStates(NamedTuple):
+    """What is to be said of the nodes of a graph on its way; all [M] bool."""
+
+    unused: jax.Array
+    dead: jax.Array
+    holds_previous: jax.Array
+
+
+def shaping_weights(weights: Mapping[str, float]) -> ShapingWeights:
+    """Returns the defaults with some replaced.
+
+    Raises:
+      ValueError: for an unknown name or a negative weight.
+    """
+    for name, value in weights.items():
+        if name not in ShapingWeights._fields:
+            raise ValueError(f"Unknown shaping weight {name!r}; allowed are {', '.join(ShapingWeights._fields)}.")
+        if not value >= 0:
+            raise ValueError(f"The shaping weight {name!r} is {value}; it must not be negative.")
+    return ShapingWeights(**weights)
+
+
+def make_growth(
+    choices: Choices, *, order: str = "subgraphs", weights: ShapingWeights = ShapingWeights(), threshold: float = 0.8
+) -> Growth:
+    """Builds the growth of ELENAS graphs.
+
+    Args:
+      choices: what may stand on each edge.
+      order: "subgraphs" (target by target) or "random" (drawn anew for each episode).
+      weights: of the shaping terms.
+      threshold: of the first task, for `first_task_missed`.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, ORDERS))}.")
+    num_steps = choices.num_steps
+    ends = jnp.asarray(choices.order)
+    log_prior = jnp.log(jnp.maximum(jnp.asarray(choices.probabilities), LEAST_PRIOR))
+    observe_graph = _make_observer(choices)
+
+    def start(key: jax.Array) -> GrowthState:
+        rank = jnp.arange(num_steps, dtype=jnp.int16)
+        if order == "random":
+            rank = jax.random.permutation(key, rank)
+        edges = jnp.zeros((choices.num_nodes, choices.num_nodes), jnp.int8)
+        return GrowthState(edges, rank, jnp.int32(0))
+
+    def place(state: GrowthState) -> jax.Array:
+        """Returns the edge that is predicted next, 0 after the end."""
+        return jnp.argmax(state.rank == state.step)
+
+    def extend(state: GrowthState, action: jax.Array) -> GrowthState:
+        edge = place(state)
+        source, target = ends[edge]
+        code = jnp.asarray(choices.codes)[edge, action]
+        edges = jnp.where(is_done(state), state.edges, state.edges.at[source, target].set(code))
+        return GrowthState(edges, state.rank, jnp.minimum(state.step + 1, num_steps))
+
+    def is_done(state: GrowthState) -> jax.Array:
+        return state.step >= num_steps
+
+    def observe(state: GrowthState) -> Observation:
+        edge = place(state)
+        context = jnp.where(jnp.asarray(choices.valid_actions)[edge], log_prior[edge], 0.0)
+        return Observation(observe_graph(state.edges, state.rank < state.step, context), ends[edge])
+
+    def shaping(before: GrowthState, after: GrowthState, evaluation: Evaluation) -> jax.Array:
+        return _shaping(weights, threshold, before, after, is_done(after), evaluation)
+
+    return Growth(
+        num_steps=num_steps,
+        num_actions=choices.num_actions,
+        start=start,
+        valid_actions=lambda state: jnp.asarray(choices.valid_actions)[place(state)],
+        extend=extend,
+        is_done=is_done,
+        candidate=lambda state: ComputationGraph(state.edges),
+        observe=observe,
+        shaping=shaping,
+    )
+
+
+def _present(edges: jax.Array) -> jax.Array:
+    """Returns `[M, M]` bool, True for combining edges that count."""
+    num_nodes = edges.shape[0]
+    counts = (edges > 0) & ~jnp.eye(num_nodes, dtype=bool)
+    return counts & ~(jnp.asarray(initial_nodes(num_nodes))[:, None] & (edges == RECURSION))
+
+
+def _node_states(edges: jax.Array) -> _NodeStates:
+    num_nodes = edges.shape[0]
+    initial = jnp.asarray(initial_nodes(num_nodes))
+    intermediate = jnp.asarray(intermediate_nodes(num_nodes))
+    present = _present(edges)
+    outgoing, incoming = jnp.any(present, axis=1), jnp.any(present, axis=0)
+    # Paths among intermediate nodes by repeated squaring: few and small matrix products.
+    between = present[2::2, 2::2] | jnp.eye(len(range(2, num_nodes, 2)), dtype=bool)
+    paths = between.astype(jnp.float32)
+    for _ in range(max(1, int(np.ceil(np.log2(max(2, paths.shape[0])))))):
+        paths = jnp.minimum(paths @ paths, 1.0)
+    reached = present[0, 2::2].astype(jnp.float32) @ paths > 0
+    reached = jnp.zeros(num_nodes, bool).at[2::2].set(reached)
+    feeds = jnp.any(present & reached[None, :], axis=1)
+    return _NodeStates(
+        unused=~outgoing & ~(incoming & intermediate),
+        dead=jnp.where(initial, ~feeds, intermediate & ~reached),
+        holds_previous=jnp.any(present & (edges == RECURSION), axis=0),
+    )
+
+
+def _positions(num_nodes: int) -> np.ndarray:
+    """Returns `[M, POSITION_FEATURES]` sines and cosines of the node index (Vaswani et al., 2017)."""
+    frequency = 1.0 / 64.0 ** (np.arange(POSITION_FEATURES // 2) / (POSITION_FEATURES // 2))
+    angle = np.arange(num_nodes)[:, None] * frequency
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+
+
+def _make_observer(choices: Choices):
+    """Returns (edges [M, M], predicted [S], context [K]) -> GraphsTuple."""
+    num_nodes = choices.num_nodes
+    sources, targets = choices.order[:, 0], choices.order[:, 1]
+    is_self = sources == targets
+    # Turned round: edges from the input and from initial nodes.
+    turned = np.flatnonzero((sources == 0) | (sources % 2 == 1))
+    senders = np.concatenate([sources, targets[turned]])
+    receivers = np.concatenate([targets, sources[turned]])
+    is_backward = np.arange(len(senders)) >= len(sources)
+
+    index = np.arange(num_nodes)
+    kinds = np.where(index == 0, 0, np.where(initial_nodes(num_nodes), 1, 2))
+    constant_nodes = np.concatenate([np.eye(3, dtype=np.float32)[kinds], _positions(num_nodes)], axis=1)
+    # One feature for each operation that may be drawn, combining and transforming ones apart.
+    types = np.where(is_self[:, None], choices.codes + len(COMBINING), choices.codes).astype(np.int32)
+    drawn = np.unique(types[choices.valid_actions])
+    column = np.zeros(len(COMBINING) + len(TRANSFORMING), np.int32)
+    column[drawn] = np.arange(len(drawn))
+
+    def observe_graph(edges: jax.Array, predicted: jax.Array, context: jax.Array):
+        states = _node_states(edges)
+        nodes = jnp.concatenate([constant_nodes, jnp.stack(states, axis=1)], axis=1)
+        codes = edges[sources, targets].astype(jnp.int32)
+        one_hot = jax.nn.one_hot(jnp.asarray(column)[jnp.where(is_self, codes + len(COMBINING), codes)], len(drawn))
+        dead = states.dead[sources] | states.dead[targets]
+        features = jnp.concatenate([one_hot, jnp.stack([dead, predicted], axis=1)], axis=1)
+        features = jnp.concatenate([features, features[turned]])
+        features = jnp.concatenate([features, jnp.asarray(is_backward, jnp.float32)[:, None]], axis=1)
+        return single_graph(nodes, features, senders, receivers, context)
+
+    return observe_graph
+
+
+def _excess(edges: jax.Array) -> jax.Array:
+    """Returns the edges of one combining type into one node beyond two (recursion: one), summed."""
+    combining = jnp.where(jnp.eye(edges.shape[0], dtype=bool), 0, edges)
+    total = jnp.float32(0.0)
+    for row in COMBINING[1:]:
+        count = jnp.sum(combining == row.code, axis=0)
+        total += jnp.sum(jnp.maximum(0, count - (1 if row.delayed else 2)))
+    return total
+
+
+def _shaping(
+    weights: ShapingWeights,
+    threshold: float,
+    before: GrowthState,
+    after: GrowthState,
+    done: jax.Array,
+    evaluation: Evaluation,
+) -> jax.Array:
+    """Returns what a step earns beside the score; terms without weight are not computed."""
+    states = _node_states(after.edges)
+    live = liveness(ComputationGraph(after.edges))
+    num_nodes = after.edges.shape[0]
+    initial = jnp.asarray(initial_nodes(num_nodes))
+    intermediate = jnp.asarray(intermediate_nodes(num_nodes))
+    used = ~states.unused
+    trained = evaluation.status == OK
+    terms = {
+        "excess": _excess(after.edges) - _excess(before.edges),
+        "first_task_missed": -jnp.float32(trained & (evaluation.metrics[0] < threshold)),
+        "input_unused": states.unused[0],
+        "initial_nodes": jnp.sum(used & initial),
+        "intermediate_nodes": jnp.sum(used & intermediate),
+        "dead_nodes": jnp.sum(used & states.dead),
+        "unused_nodes": jnp.sum(states.unused),
+        "no_initial": ~jnp.any(live.network & initial),
+        "no_recursion": ~live.recurrent,
+        "no_final": live.final < 0,
+        "illegitimate_recursion": live.reason == ILLEGITIMATE_RECURSION,
+        "shapes_do_not_fit": evaluation.status == SHAPES,
+        "no_block": done & (evaluation.status != OK),
+    }
+    reward = jnp.float32(0.0)
+    for name, term in terms.items():
+        weight = getattr(weights, name)
+        if weight:
+            reward -= weight * jnp.float32(term)
+    return reward

@@ -1,0 +1,14 @@
+"""How to search: each strategy is init, ask and tell over a space."""
+
+from elenas_jax.strategies.evolution import make_evolution
+from elenas_jax.strategies.random_search import make_random_search
+from elenas_jax.strategies.reinforce import make_reinforce
+from elenas_jax.strategies.rewards import make_reward
+
+STRATEGIES = {
+    "random_search": make_random_search,
+    "evolution": make_evolution,
+    "reinforce": make_reinforce,
+}
+
+__all__ = ("STRATEGIES", "make_evolution", "make_random_search", "make_reinforce", "make_reward")

@@ -1,0 +1,306 @@
+"""REINFORCE with a learned baseline (Williams, 1992) over a graph policy.
+
+Episodes of a generation are rolled out in one compiled scan; their actions wait in the state for
+the evaluations. Two additions for searches of a few hundred trainings, both of which a weight of
+zero turns off: the entropy bonus is relative to the space's sampler, so that exploring means
+drawing as the sampler does and not uniformly; and the best episodes so far are imitated (priority
+queue training, Abolafia et al., 2018).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from elenas_jax.policies import GraphPolicy
+from elenas_jax.strategies.rewards import RewardFn, make_reward
+from elenas_jax.strategies.rollouts import PolicyFn, Rollout, episodes_at_once, masked_logits, replay, roll_out
+from elenas_jax.types import NOT_EVALUATED, OK, Array, Evaluation, Growth, Proposal, PyTree, SearchSpace, Strategy
+
+DIAGNOSTICS = ("mean_return", "valid_share", "entropy", "divergence", "baseline_loss", "gradient_norm", "elite_return")
+
+
+class Moments(NamedTuple):
+    """Running mean and mean square of returns, for their normalisation."""
+
+    mean: Array  # [] float32
+    square: Array  # [] float32
+    weight: Array  # [] float32, 0 before the first update, towards 1
+
+
+class Elites(NamedTuple):
+    """The best episodes so far. Q places."""
+
+    episodes: Rollout
+    returns: Array  # [Q] float32, -inf where a place is empty
+
+
+class ReinforceState(NamedTuple):
+    """Everything REINFORCE remembers; no keys."""
+
+    params: PyTree
+    opt_state: PyTree
+    pending: Rollout  # episodes whose candidates are being evaluated
+    elites: Elites
+    moments: Moments
+    diagnostics: Array  # [len(DIAGNOSTICS)] float32, of the last update
+
+
+class Batch(NamedTuple):
+    """Steps to learn from. B episodes: those of this generation and the elites."""
+
+    states: PyTree  # leaves [B, S, ...], before each action
+    actions: Array  # [B, S] int32
+    returns: Array  # [B, S] float32, normalised
+    policy_weight: Array  # [B, S] float32, what the advantage is multiplied by
+    imitation_weight: Array  # [B, S] float32
+
+
+def make_reinforce(
+    space: SearchSpace,
+    *,
+    batch_size: int = 64,
+    num_trained: int = 16,
+    learning_rate: float = 3e-3,
+    entropy_weight: float = 0.01,
+    baseline_weight: float = 0.5,
+    num_elites: int = 8,
+    imitation_weight: float = 0.1,
+    discount: float = 1.0,
+    max_gradient_norm: float = 1.0,
+    moments_decay: float = 0.8,
+    width: int = 64,
+    num_rounds: int = 2,
+    reward_fn: RewardFn | None = None,
+) -> Strategy:
+    """Builds REINFORCE.
+
+    Args:
+      space: whose growth is learned.
+      batch_size: episodes a generation.
+      num_trained: valid candidates that are proposed for training in a generation; valid ones
+        beyond are left out, invalid ones are always told apart and learned from.
+      learning_rate: of Adam.
+      entropy_weight: of the entropy relative to the sampler.
+      baseline_weight: of the squared error of the baseline.
+      num_elites: best episodes that are kept.
+      imitation_weight: of their log-probability, relative to the policy gradient.
+      discount: of rewards, per step.
+      max_gradient_norm: gradients are clipped to it.
+      moments_decay: of the running moments that normalise returns, per generation.
+      width, num_rounds: of the graph network.
+      reward_fn: see `rewards`; None is `make_reward(space)`.
+    """
+    growth = space.growth
+    reward_fn = make_reward(space) if reward_fn is None else reward_fn
+    model = GraphPolicy(growth.num_actions, width, num_rounds)
+    policy = model.apply
+    optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optax.adam(learning_rate))
+    weights = LossWeights(entropy_weight, baseline_weight)
+    roll_out_at_once = episodes_at_once(growth, batch_size, width)
+    learn_at_once = episodes_at_once(growth, batch_size + num_elites, width)
+
+    def init(key: Array) -> ReinforceState:
+        key_params, key_start = jax.random.split(key)
+        start = growth.start(key_start)
+        params = model.init(key_params, growth.observe(start))
+        return ReinforceState(
+            params=params,
+            opt_state=optimizer.init(params),
+            pending=_no_episodes(start, batch_size, growth.num_steps),
+            elites=Elites(_no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf)),
+            moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
+            diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan),
+        )
+
+    @jax.jit
+    def ask(key: Array, state: ReinforceState) -> tuple[Proposal, ReinforceState]:
+        final, rollout = roll_out(growth, policy, state.params, key, batch_size, roll_out_at_once)
+        candidates = jax.vmap(growth.candidate)(final)
+        valid = jax.vmap(space.status)(candidates) == OK
+        left_out = valid & (jnp.cumsum(valid) > num_trained)
+        proposal = Proposal(candidates, jnp.zeros(batch_size, jnp.int32), ~left_out)
+        return proposal, state._replace(pending=rollout)
+
+    @jax.jit
+    def learn(state: ReinforceState, evaluation: Evaluation, told: Array) -> ReinforceState:
+        pending = state.pending._replace(valid_steps=state.pending.valid_steps & told[:, None])
+        before, after = replay(growth, pending)
+        rewards = jax.lax.stop_gradient(reward_fn(before, after, pending.valid_steps, evaluation))
+        returns = rewards_to_go(rewards, discount)
+        total = jnp.sum(rewards, axis=1)
+        moments = _update_moments(state.moments, total, told, moments_decay)
+        elites = _update_elites(state.elites, pending, total, told & (evaluation.status == OK))
+        batch = _make_batch(growth, pending, before, _normalise(moments, returns), elites, imitation_weight)
+
+        (_, measures), gradient = loss_and_gradient(
+            growth, policy, state.params, batch, weights, learn_at_once
+        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        best = jnp.where(jnp.isfinite(elites.returns), elites.returns, jnp.nan)
+        diagnostics = jnp.stack(
+            [
+                jnp.sum(total * told) / jnp.maximum(jnp.sum(told), 1),
+                jnp.sum(told & (evaluation.status == OK)) / jnp.maximum(jnp.sum(told), 1),
+                measures.entropy,
+                measures.divergence,
+                measures.baseline_loss,
+                optax.global_norm(gradient),
+                jnp.nanmean(best),
+            ]
+        )
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(
+            params=params, opt_state=opt_state, elites=elites, moments=moments, diagnostics=diagnostics
+        )
+
+    def tell(key: Array, state: ReinforceState, proposal: Proposal, evaluation: Evaluation) -> ReinforceState:
+        del key
+        told = np.asarray(proposal.valid_candidates) & (np.asarray(evaluation.status) != NOT_EVALUATED)
+        # Seconds differ from run to run and must not get into a result.
+        evaluation = jax.tree.map(np.asarray, evaluation)._replace(seconds=np.zeros(batch_size, np.float32))
+        return learn(state, evaluation, told)
+
+    def diagnostics(state: ReinforceState) -> dict[str, float]:
+        values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
+        return {name: value for name, value in values.items() if np.isfinite(value)}
+
+    return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics)
+
+
+class LossWeights(NamedTuple):
+    """Weights of the loss beside the policy gradient, whose weights are in the batch."""
+
+    entropy: float
+    baseline: float
+
+
+class Measures(NamedTuple):
+    """Of an update, sums over the steps of an episode; all [] float32."""
+
+    entropy: Array
+    divergence: Array  # from the sampler, nats
+    baseline_loss: Array
+
+
+def rewards_to_go(rewards: Array, discount: float) -> Array:
+    """Returns `[E, S]` discounted sums of each step's reward and those after it."""
+
+    def step(later: Array, reward: Array):
+        total = reward + discount * later
+        return total, total
+
+    _, returns = jax.lax.scan(step, jnp.zeros(rewards.shape[0]), rewards.T, reverse=True)
+    return returns.T
+
+
+def loss_and_gradient(
+    growth: Growth, policy: PolicyFn, params: PyTree, batch: Batch, weights: LossWeights, at_once: int
+) -> tuple[tuple[Array, Measures], PyTree]:
+    """Returns loss, measures and gradient, summed over steps and episodes by their weights.
+
+    Gradients are added up step by step, `at_once` episodes side by side, so that memory does not
+    grow with the length of episodes.
+    """
+
+    def one_step(params: PyTree, step: Batch) -> tuple[Array, Measures]:
+        log_probs, baseline = masked_logits(growth, policy, params, step.states)
+        prior = _sampler_log_probs(growth, step.states)
+        probs = jnp.exp(log_probs)
+        entropy = -jnp.sum(probs * log_probs)
+        divergence = jnp.sum(probs * (log_probs - prior))
+        error = jnp.square(step.returns - baseline)
+        advantage = jax.lax.stop_gradient(step.returns - baseline)
+        loss = -(step.policy_weight * advantage + step.imitation_weight) * log_probs[step.actions]
+        loss += step.policy_weight * (weights.entropy * divergence + weights.baseline * error)
+        return loss, Measures(*(step.policy_weight * each for each in (entropy, divergence, error)))
+
+    def steps(params: PyTree, step: Batch) -> tuple[Array, Measures]:
+        return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, step))
+
+    def accumulate_steps(carry, step: Batch):
+        found = jax.value_and_grad(steps, has_aux=True)(params, step)
+        return jax.tree.map(jnp.add, carry, found), None
+
+    def accumulate_episodes(carry, episodes: Batch):
+        time_first = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
+        return jax.lax.scan(accumulate_steps, carry, time_first)[0], None
+
+    zero = jnp.float32(0.0)
+    start = ((zero, Measures(zero, zero, zero)), jax.tree.map(jnp.zeros_like, params))
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, at_once, *leaf.shape[1:]), batch)
+    return jax.lax.scan(accumulate_episodes, start, parts)[0]
+
+
+def _sampler_log_probs(growth: Growth, state: PyTree) -> Array:
+    """Returns the `[K]` log-probabilities of the space's sampler; uniform where it shows none."""
+    shown = growth.observe(state).graph.globals
+    logits = jnp.zeros(growth.num_actions) if shown is None else shown[0]
+    return jax.nn.log_softmax(jnp.where(growth.valid_actions(state), logits, -1e9))
+
+
+def _make_batch(
+    growth: Growth, pending: Rollout, before: PyTree, returns: Array, elites: Elites, imitation_weight: float
+) -> Batch:
+    """Puts this generation's episodes and the elites one after the other."""
+    num_told = jnp.maximum(jnp.sum(jnp.any(pending.valid_steps, axis=1)), 1)
+    is_elite = jnp.isfinite(elites.returns)
+    elite_before, _ = replay(growth, elites.episodes)
+    # Divided by episodes, not by steps: padding must not shrink the gradient.
+    policy_weight = pending.valid_steps / num_told
+    share = imitation_weight * is_elite / jnp.maximum(jnp.sum(is_elite), 1)
+    nothing = jnp.zeros(elites.episodes.actions.shape)
+
+    def followed(ours: Array, elite: Array) -> Array:
+        return jnp.concatenate([ours, elite])
+
+    return Batch(
+        states=jax.tree.map(followed, before, elite_before),
+        actions=followed(pending.actions, elites.episodes.actions),
+        returns=followed(returns, nothing),
+        policy_weight=followed(policy_weight, nothing),
+        imitation_weight=followed(jnp.zeros_like(policy_weight), elites.episodes.valid_steps * share[:, None]),
+    )
+
+
+def _no_episodes(start: PyTree, num_episodes: int, num_steps: int) -> Rollout:
+    shape = (num_episodes, num_steps)
+    return Rollout(
+        start=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), start),
+        actions=jnp.zeros(shape, jnp.int32),
+        log_probs=jnp.zeros(shape),
+        valid_steps=jnp.zeros(shape, bool),
+    )
+
+
+def _update_moments(moments: Moments, total: Array, told: Array, decay: float) -> Moments:
+    count = jnp.sum(told)
+    keep = jnp.where(count > 0, decay, 1.0)
+    mean = jnp.sum(total * told) / jnp.maximum(count, 1)
+    square = jnp.sum(jnp.square(total) * told) / jnp.maximum(count, 1)
+    new = Moments(mean, square, jnp.float32(1.0))
+    return jax.tree.map(lambda old, now: keep * old + (1.0 - keep) * now, moments, new)
+
+
+def _normalise(moments: Moments, returns: Array) -> Array:
+    """Returns to mean 0 and deviation 1 of the recent past; early averages are not biased to zero."""
+    weight = jnp.maximum(moments.weight, 1e-6)
+    mean, square = moments.mean / weight, moments.square / weight
+    return (returns - mean) / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-6))
+
+
+def _update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
+    """Keeps the best episodes with distinct returns: equal candidates have equal scores."""
+    num_elites = elites.returns.shape[0]
+    if not num_elites:
+        return elites
+    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites.episodes, episodes)
+    totals = jnp.concatenate([elites.returns, jnp.where(counts, returns, -jnp.inf)])
+    order = jnp.argsort(-totals, stable=True)
+    ranked = totals[order]
+    repeated = jnp.append(False, ranked[1:] == ranked[:-1])
+    ranked = jnp.where(repeated, -jnp.inf, ranked)
+    best = jnp.argsort(-ranked, stable=True)[:num_elites]
+    return Elites(jax.tree.map(lambda leaf: leaf[order[best]], pool), ranked[best])

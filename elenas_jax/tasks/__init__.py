@@ -1,0 +1,81 @@
+"""What a candidate is trained on: pure generators of examples, losses and metrics.
+
+| task | loss | threshold | untrained | weight | length | train + validation samples |
+| --- | --- | --- | --- | --- | --- | --- |
+| reber | binary | 0.80 | 0.50 | 0.1 | 32 | 20,000 + 2,000 |
+| embedded_reber | binary | 0.70 | 0.50 | 0.1 | 32 | 50,000 + 5,000 |
+| adding | squared | 0.40 | 0.15 | 1 | 32 | 90,000 + 9,000 |
+| memory | categorical | 0.90 | 1/7 | 1 | 20 | 200,000 + 20,000 |
+
+The first three are the ladder of Aichberger and Klambauer (2023). To add a task, write
+`make_<name>(*, length=...) -> Task` in a file of its own and add a row to `TASKS`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from elenas_jax.tasks.adding import make_adding
+from elenas_jax.tasks.losses import LOSSES, Loss
+from elenas_jax.tasks.memory import make_memory
+from elenas_jax.tasks.reber import NEGATIVES, make_embedded_reber, make_reber
+from elenas_jax.types import Task
+
+__all__ = ("LOSSES", "NEGATIVES", "TASKS", "Loss", "make_task")
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "reber": make_reber,
+    "embedded_reber": make_embedded_reber,
+    "adding": make_adding,
+    "memory": make_memory,
+}
+
+_GRAMMAR_TASKS = ("reber", "embedded_reber")
+_SAMPLES = ("train_samples", "valid_samples")
+_NUMBERS = ("threshold", "untrained", "weight")
+
+
+def make_task(
+    name: str, *, negatives: str | None = None, length: int | None = None, **overrides: Any
+) -> Task:
+    """Makes a task by its name.
+
+    Args:
+      name: a key of `TASKS`.
+      negatives: grammar tasks only, one of `NEGATIVES`; None is "random".
+      length: time steps; None is the task's own.
+      **overrides: fields of `Task` to replace: train_samples, valid_samples, threshold, untrained
+        or weight.
+
+    Raises:
+      ValueError: for an unknown name, an unknown setting or a value out of range.
+      TypeError: for a value of the wrong type.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Unknown task {name!r}; known are {', '.join(TASKS)}.")
+    settings: dict[str, str | int] = {}
+    if negatives is not None:
+        if name not in _GRAMMAR_TASKS:
+            raise ValueError(
+                f"{name} has no negatives (got {negatives!r}); {' and '.join(_GRAMMAR_TASKS)} have."
+            )
+        settings["negatives"] = negatives
+    if length is not None:
+        _check_number(name, "length", length, int)
+        settings["length"] = length
+    for field, value in overrides.items():
+        if field in _SAMPLES:
+            _check_number(name, field, value, int)
+            if value < 1:
+                raise ValueError(f"{name}: {field} is {value}; it must be at least 1.")
+        elif field in _NUMBERS:
+            _check_number(name, field, value, int, float)
+        else:
+            allowed = ", ".join(("negatives", "length", *_SAMPLES, *_NUMBERS))
+            raise ValueError(f"{name}: unknown setting {field!r}; allowed are {allowed}.")
+    return TASKS[name](**settings)._replace(**overrides)
+
+
+def _check_number(name: str, field: str, value: object, *kinds: type) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name}: {field} is {value!r}; it must be {expected}.")

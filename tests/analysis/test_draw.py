@@ -1,0 +1,128 @@
+import itertools
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from elenas_jax.analysis.draw import draw_block
+from elenas_jax.analysis.marks import text_width
+from elenas_jax.graphs.known_blocks import KNOWN_BLOCKS
+from tests.analysis.synthetic import draw_graph, random_drawing
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def groups(svg: str, kind: str) -> list[ElementTree.Element]:
+    return [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if group.get("class") == kind]
+
+
+def titles(svg: str, kind: str) -> list[str]:
+    return [group.findtext(f"{SVG}title") or "" for group in groups(svg, kind)]
+
+
+def box(group: ElementTree.Element) -> tuple[float, float, float, float]:
+    rect = group.find(f"{SVG}rect")
+    assert rect is not None
+    x, y, width, height = (float(rect.get(name, "")) for name in ("x", "y", "width", "height"))
+    return x, y, x + width, y + height
+
+
+def check(drawing: dict) -> str:
+    svg = draw_block(drawing)
+    root = ElementTree.fromstring(svg)
+    boxes = [box(group) for group in groups(svg, "node")]
+    assert len(boxes) == len(drawing["nodes"])
+    for (a0, b0, a1, b1), (c0, d0, c1, d1) in itertools.combinations(boxes, 2):
+        assert a1 <= c0 + 0.2 or c1 <= a0 + 0.2 or b1 <= d0 + 0.2 or d1 <= b0 + 0.2
+    left, top, width, height = map(float, root.get("viewBox", "").split())
+    for x0, y0, x1, y1 in boxes:
+        assert left <= x0 and top <= y0 and x1 <= left + width and y1 <= top + height
+    labels = {node["id"]: node["label"] for node in drawing["nodes"]}
+    wanted = sorted(
+        f"{labels[edge['source']]} \u2192 {labels[edge['target']]}: {edge['operation']}"
+        + (" (value of the previous step)" if edge["delayed"] else "")
+        for edge in drawing["edges"]
+    )
+    assert sorted(titles(svg, "edge")) == wanted
+    for group in groups(svg, "node"):  # what is written in a box fits into it
+        x0, _, x1, _ = box(group)
+        for text in group.iter(f"{SVG}text"):
+            assert text_width(text.text or "", float(text.get("font-size", ""))) <= x1 - x0
+    return svg
+
+
+@pytest.mark.parametrize("name", KNOWN_BLOCKS)
+def test_known_blocks(name):
+    check(draw_graph(KNOWN_BLOCKS[name]))
+
+
+@pytest.mark.parametrize("num_nodes", (1, 2, 4, 9, 17, 32, 60))
+@pytest.mark.parametrize("seed", range(6))
+def test_random_drawings_have_all_nodes_and_edges_and_no_overlap(num_nodes, seed):
+    check(random_drawing(seed, num_nodes, num_nodes * (1 + seed % 3) // 2 + seed))
+
+
+def test_delayed_edges_are_dashed_and_others_are_not():
+    svg = draw_block(draw_graph(KNOWN_BLOCKS["lstm"]))
+    for group in groups(svg, "edge"):
+        path = group.find(f"{SVG}path")
+        assert path is not None
+        is_delayed = "previous step" in (group.findtext(f"{SVG}title") or "")
+        assert (path.get("stroke-dasharray") is not None) == is_delayed
+
+
+def test_legend_lists_what_is_drawn_and_nothing_else():
+    svg = draw_block(draw_graph(KNOWN_BLOCKS["elman"]))
+    entries = [
+        "".join(text.text or "" for text in group.findall(f"{SVG}text")[-1:])
+        for group in groups(svg, "legend")
+    ]
+    assert entries == ["matmul", "add", "recursion (previous step)", "identity", "tanh", "parameter"]
+
+
+def test_the_output_is_marked():
+    svg = draw_block(draw_graph(KNOWN_BLOCKS["lstm"]))
+    assert len(groups(svg, "output")) == 1
+    assert sum("(output)" in title for title in titles(svg, "node")) == 1
+
+
+def test_labels_are_text_not_markup():
+    drawing = random_drawing(0, 4, 4)
+    drawing["nodes"][1]["label"] = '<b>&"\x00\ud800'
+    drawing["nodes"][2]["label"] = "a very long label that goes on and on and on"
+    drawing["nodes"][2]["colour"] = '"/><script>alert(1)</script>'
+    svg = draw_block(drawing, title="<script> & co")
+    ElementTree.fromstring(svg.encode("utf-8"))
+    assert "<script" not in svg
+    assert "a very long label that goes on and on and on" in svg  # in the tooltip
+
+
+@pytest.mark.parametrize(
+    "drawing",
+    (
+        {},
+        {"nodes": []},
+        {"nodes": [{"id": 0}], "edges": []},
+        {"nodes": 3, "edges": []},
+        random_drawing(0, 3, 2) | {"edges": [{"source": "?", "target": "?"}]},
+        random_drawing(0, 3, 2) | {"nodes": random_drawing(0, 3, 2)["nodes"] * 2},
+    ),
+)
+def test_another_form_is_refused(drawing):
+    with pytest.raises(ValueError, match="drawing of a block"):
+        draw_block(drawing)
+
+
+def test_a_box_without_a_label_that_holds_the_previous_step_says_so():
+    drawing = draw_graph(KNOWN_BLOCKS["elman"])
+    for node in drawing["nodes"]:
+        if node["kind"] == "intermediate":
+            node["label"] = "" if node["operation"] == "identity" else node["operation"]
+    drawing["nodes"][-1]["name"] = "h1"
+    texts = [
+        [text.text for text in group.iter(f"{SVG}text")] for group in groups(draw_block(drawing), "node")
+    ]
+    assert ["t\u22121"] in texts and [] in texts and ["tanh", "h1"] in texts
+
+
+def test_an_empty_drawing_is_a_picture():
+    ElementTree.fromstring(draw_block({"nodes": [], "edges": [], "legend": []}))

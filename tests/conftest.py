@@ -1,0 +1,23 @@
+"""What all tests share: the platform, Hypothesis settings and the folder of data files."""
+
+import os
+import pathlib
+
+# Before JAX is imported. Golden numbers and bit-for-bit tests are stated for the CPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import pytest
+
+# Compiling is slow and not the example's fault; a failure must come back on the next run.
+hypothesis.settings.register_profile("elenas_jax", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("elenas_jax")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The folder named by ELENAS_DATA_DIR; tests that need it are skipped where it is not set."""
+    folder = os.environ.get("ELENAS_DATA_DIR")
+    if not folder:
+        pytest.skip("ELENAS_DATA_DIR is not set")
+    return pathlib.Path(folder)

@@ -1,0 +1,1 @@
+"""Tests of configs, run folders, checkpoints and the loop."""

@@ -1,0 +1,46 @@
+"""Losses against formulas, and what counts as right."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from elenas_jax.tasks import LOSSES
+
+NAN = float("nan")
+
+
+def test_binary():
+    logits, targets = jnp.array([[2.0], [-1.0], [0.5]]), jnp.array([[1.0], [1.0], [0.0]])
+    chance = 1 / (1 + np.exp(-np.array([2.0, -1.0, 0.5])))
+    expected = -np.log([chance[0], chance[1], 1 - chance[2]])
+    np.testing.assert_allclose(LOSSES["binary"].loss_fn(logits, targets), expected, rtol=1e-5)
+    np.testing.assert_array_equal(LOSSES["binary"].right_fn(logits, targets), [True, False, False])
+
+
+def test_a_constant_logit_is_right_for_one_class():
+    targets = jnp.array([[1.0], [0.0]])
+    for constant in (-1.0, 0.0, 1.0):
+        assert np.sum(LOSSES["binary"].right_fn(jnp.full((2, 1), constant), targets)) == 1
+
+
+def test_squared():
+    outputs, targets = jnp.array([[0.5], [0.5], [0.5]]), jnp.array([[0.53], [0.55], [0.46]])
+    np.testing.assert_allclose(
+        LOSSES["squared"].loss_fn(outputs, targets), [0.0009, 0.0025, 0.0016], rtol=1e-3
+    )
+    np.testing.assert_array_equal(LOSSES["squared"].right_fn(outputs, targets)[:2], [True, False])
+
+
+def test_categorical():
+    logits, targets = jnp.array([[1.0, 2.0, 0.0], [1.0, 2.0, 0.0]]), jnp.array([[0.0, 1, 0], [1, 0, 0]])
+    expected = np.log(np.exp([1.0, 2.0, 0.0]).sum()) - np.array([2.0, 1.0])
+    np.testing.assert_allclose(LOSSES["categorical"].loss_fn(logits, targets), expected, rtol=1e-5)
+    np.testing.assert_array_equal(LOSSES["categorical"].right_fn(logits, targets), [True, False])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shapes_and_nan(name):
+    outputs, targets = jnp.full((4, 2), NAN), jnp.array([[1.0, 0.0]] * 4)
+    assert LOSSES[name].loss_fn(outputs, targets).shape == (4,)
+    right = LOSSES[name].right_fn(outputs, targets)
+    assert right.shape == (4,) and right.dtype == bool and not right.any()
