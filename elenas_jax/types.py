@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
+AnyArray = jax.Array | np.ndarray  # on a device, or on the host
 PyTree = Any
 
 # Statuses of an evaluation. 0 is success; 1 to 99 are a space's own reasons for invalid
@@ -96,13 +98,13 @@ class Proposal(NamedTuple):
 class Evaluation(NamedTuple):
     """What candidates are worth, a row each; NumPy on the host."""
 
-    score: Array  # [B] float32; 0 for what is invalid or failed
-    metrics: Array  # [B, tasks] float32, NaN where a task was not reached
-    status: Array  # [B] int32, see above
-    parameters: Array  # [B] int32, trainable numbers, head counted
-    flops: Array  # [B] float32, forward, 2 per multiply-add, per example
-    train_steps: Array  # [B] int32, over all tasks
-    seconds: Array  # [B] float32, wall clock; never part of a result
+    score: AnyArray  # [B] float32; 0 for what is invalid or failed
+    metrics: AnyArray  # [B, tasks] float32, NaN where a task was not reached
+    status: AnyArray  # [B] int32, see above
+    parameters: AnyArray  # [B] int32, trainable numbers, head counted
+    flops: AnyArray  # [B] float32, forward, 2 per multiply-add, per example
+    train_steps: AnyArray  # [B] int32, over all tasks
+    seconds: AnyArray  # [B] float32, wall clock; never part of a result
 
 
 class SearchSpace(NamedTuple):

@@ -58,7 +58,9 @@ def show(console: Console, found: dict[str, Any] | None, config: dict[str, Any])
     """Prints the best found block beside the known ones."""
     rows = train_known_blocks(config)
     if found:
-        metrics = {name: np.nan if value is None else value for name, value in json.loads(found["metrics"]).items()}
+        metrics = {
+            name: np.nan if value is None else value for name, value in json.loads(found["metrics"]).items()
+        }
         rows.insert(0, {**found, "name": "found", "metrics": metrics})
     table = Table(title="Best found block beside known blocks, each trained once with the same budget")
     for name in ("block", "equations"):
@@ -66,7 +68,11 @@ def show(console: Console, found: dict[str, Any] | None, config: dict[str, Any])
     for name in ("parameters", *config["ladder"], "score"):
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        text = row["text"] if "text" in row else equations(KNOWN_BLOCKS[row["name"]], config["evaluator"]["head"])
+        text = (
+            row["text"]
+            if "text" in row
+            else equations(KNOWN_BLOCKS[row["name"]], config["evaluator"]["head"])
+        )
         accuracies = ["-" if np.isnan(value) else f"{value:.3f}" for value in row["metrics"].values()]
         score = f"{row['score']:.4f}" if row["status"] == OK else explain_status(row["status"], REASONS)
         table.add_row(row["name"], text, f"{row['parameters']:,}", *accuracies, score, end_section=True)

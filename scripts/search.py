@@ -24,10 +24,16 @@ from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, run
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/; see --config.key=value too.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Recipe, a file in configs/; see --config.key=value too."
+)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run; made if need be.")
-_SEEDS = flags.DEFINE_string("seeds", None, "Seeds of repeated runs, 0..4 or 0,3,5: folders seed_0, ... in --run_dir.")
-_EXPORT = flags.DEFINE_string("export", None, "Also write all candidates, without times, as JSON lines to this file.")
+_SEEDS = flags.DEFINE_string(
+    "seeds", None, "Seeds of repeated runs, 0..4 or 0,3,5: folders seed_0, ... in --run_dir."
+)
+_EXPORT = flags.DEFINE_string(
+    "export", None, "Also write all candidates, without times, as JSON lines to this file."
+)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -5,6 +5,11 @@ import pathlib
 
 # Before JAX is imported. Golden numbers and bit-for-bit tests are stated for the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests of several processes compile much the same programs, and a second run the same ones again.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
 import pytest

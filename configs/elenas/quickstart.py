@@ -3,8 +3,8 @@ r"""REINFORCE for three minutes: small graphs, short trainings.
   make quickstart
   python scripts/search.py --config=configs/elenas/quickstart.py --run_dir=runs/quickstart
 
-Graphs of 16 nodes (the LSTM needs 26), 32 features, a few hundred steps a task; negatives are near misses, which
-counting symbols does not tell apart. Expect a block that beats Elman at this budget.
+Graphs of 16 nodes (the LSTM needs 26), 32 features, a few hundred steps a task. Negatives are near
+misses, so that counting symbols is not enough.
 """
 
 import ml_collections
@@ -18,7 +18,12 @@ def get_config() -> ml_collections.ConfigDict:
         ladder=("reber", "embedded_reber"),
         tasks={
             "reber": {"negatives": "near_miss", "steps": 250, "valid_samples": 1024, "threshold": 0.6},
-            "embedded_reber": {"negatives": "near_miss", "steps": 250, "valid_samples": 1024, "threshold": 0.6},
+            "embedded_reber": {
+                "negatives": "near_miss",
+                "steps": 250,
+                "valid_samples": 1024,
+                "threshold": 0.6,
+            },
         },
         space={"name": "elenas", "num_nodes": 16},
         strategy={"name": "reinforce"},

@@ -4,6 +4,7 @@ The only module that knows of devices. On a CPU a device is a part of one host t
 program; as many as there are cores fill the machine, because candidates are independent.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -27,11 +28,10 @@ def configure_devices(num_devices: int = 0) -> None:
     """
     if num_devices < 0:
         raise ValueError(f"num_devices is {num_devices}; it must be positive, or 0 for all there are.")
-    # Has no effect where an accelerator is the default backend.
-    try:
+    # Has no effect where an accelerator is the default backend. Where the backend is up already, in
+    # a notebook say, its devices are what there is.
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices or usable_cores())
-    except RuntimeError:
-        pass  # the backend is up already, in a notebook say: its devices are what there is
 
 
 def count_devices(num_devices: int = 0) -> int:

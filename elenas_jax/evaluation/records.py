@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from elenas_jax.evaluation import parallel
-from elenas_jax.evaluation.population import make_population_evaluator, stack_graphs
+from elenas_jax.evaluation.population import make_population_evaluator
+from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.graphs import KNOWN_BLOCKS, REASONS, ComputationGraph, canonical_hash
 from elenas_jax.tasks import make_task
 from elenas_jax.types import OK, Task, explain_status

@@ -14,6 +14,7 @@ import optax
 from elenas_jax.graphs import execution
 from elenas_jax.graphs.execution import Layout, Machine
 from elenas_jax.tasks import LOSSES
+from elenas_jax.types import AnyArray
 
 # Folded into the run's key, and into the data key of a replicate.
 DATA, WEIGHTS = 1, 2
@@ -36,9 +37,9 @@ class Job(NamedTuple):
     """What a segment does with one candidate."""
 
     code: Machine
-    output_rows: jax.Array  # [] int32, rows of the output of a sequence program, else 1
-    num_steps: jax.Array  # [] int32, 0 for padding
-    train: jax.Array  # [] bool; False only measures
+    output_rows: AnyArray  # [] int32, rows of the output of a sequence program, else 1
+    num_steps: AnyArray  # [] int32, 0 for padding
+    train: AnyArray  # [] bool; False only measures
 
 
 def data_key(run_key: jax.Array, replicate: int) -> jax.Array:
@@ -65,7 +66,9 @@ def initial_state(params: dict, learning_rate: float) -> TrainState:
     return TrainState(params, make_optimiser(learning_rate).init(params), zero, zero, jnp.bool_(True))
 
 
-def make_segment(layout: Layout, *, max_instructions: int, batch_size: int, learning_rate: float, scratch: int):
+def make_segment(
+    layout: Layout, *, max_instructions: int, batch_size: int, learning_rate: float, scratch: int
+):
     """Returns `segment(jobs, states, inputs, targets, loss) -> states`.
 
     Args:
@@ -81,8 +84,14 @@ def make_segment(layout: Layout, *, max_instructions: int, batch_size: int, lear
     """
     optimiser = make_optimiser(learning_rate)
     buffer_shape = (max_instructions + 1, layout.steps + 1, batch_size, layout.rows, layout.width)
-    losses = [lambda outputs, targets, fn=LOSSES[name].loss_fn: jnp.mean(fn(outputs, targets)) for name in LOSS_NAMES]
-    rights = [lambda outputs, targets, fn=LOSSES[name].right_fn: jnp.mean(fn(outputs, targets)) for name in LOSS_NAMES]
+    losses = [
+        lambda outputs, targets, fn=LOSSES[name].loss_fn: jnp.mean(fn(outputs, targets))
+        for name in LOSS_NAMES
+    ]
+    rights = [
+        lambda outputs, targets, fn=LOSSES[name].right_fn: jnp.mean(fn(outputs, targets))
+        for name in LOSS_NAMES
+    ]
 
     def prediction(head: dict, final: jax.Array, num_outputs: int) -> jax.Array:
         if not head:
@@ -141,7 +150,9 @@ def make_segment(layout: Layout, *, max_instructions: int, batch_size: int, lear
 
             def body(loop):
                 taken, state, tape, cotangents = loop
-                state, tape, cotangents = step(job, state, tape, cotangents, inputs[taken], targets[taken], loss)
+                state, tape, cotangents = step(
+                    job, state, tape, cotangents, inputs[taken], targets[taken], loss
+                )
                 return taken + 1, state, tape, cotangents
 
             _, state, *buffers = jax.lax.while_loop(condition, body, (0, state, *buffers))

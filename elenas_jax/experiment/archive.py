@@ -44,7 +44,8 @@ CREATE TABLE candidates(
   score REAL, parameters INTEGER NOT NULL, flops REAL, train_steps INTEGER NOT NULL, seconds REAL,
   metrics TEXT NOT NULL, candidate TEXT NOT NULL, PRIMARY KEY(generation, place));
 CREATE INDEX candidates_by_score ON candidates(score DESC, generation, place);
-CREATE TABLE blocks(hash TEXT PRIMARY KEY, text TEXT NOT NULL, drawing TEXT NOT NULL, candidate TEXT NOT NULL);
+CREATE TABLE blocks(
+  hash TEXT PRIMARY KEY, text TEXT NOT NULL, drawing TEXT NOT NULL, candidate TEXT NOT NULL);
 """
 
 
@@ -98,7 +99,10 @@ class Archive:
             verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
-            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+            tables = {
+                name
+                for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            }
             if not tables:
                 rows = [(name, json.dumps(value)) for name, value in wanted.items()]
                 with self._transaction() as connection:
@@ -107,7 +111,9 @@ class Archive:
                     connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
             elif "meta" not in tables:
                 raise sqlite3.DatabaseError("it holds no table named meta")
-            found = {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")}
+            found = {
+                name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")
+            }
         for name, value in wanted.items():
             if found.get(name) != json.loads(json.dumps(value)):
                 self.close()
@@ -175,23 +181,21 @@ class Archive:
         """Returns how many trainings the first `num_generations` generations took."""
         return self._value("SELECT COUNT(*) FROM evaluations WHERE generation < ?", (num_generations,))
 
-    def num_candidates(self) -> int:
-        return self._value("SELECT COUNT(*) FROM candidates", ())
-
     def cut_back(self, num_generations: int) -> None:
         """Forgets the candidate rows of a generation that was not checkpointed; trainings stay.
 
         Raises:
           RunError: if rows of a checkpointed generation are missing.
         """
-        with self._errors(), self._transaction() as connection:
-            connection.execute("DELETE FROM candidates WHERE generation >= ?", (num_generations,))
-        last = self._value("SELECT COALESCE(MAX(generation), -1) FROM candidates", ())
+        query = "SELECT COALESCE(MAX(generation), -1) FROM candidates WHERE generation < ?"
+        last = self._value(query, (num_generations,))
         if last != num_generations - 1:
             raise RunError(
-                f"{self.path} is damaged: it ends with generation {last} where the newest checkpoint ends with "
-                f"{num_generations - 1}; restore it or start in a new folder."
+                f"{self.path} is damaged: it ends with generation {last} where the newest checkpoint ends "
+                f"with {num_generations - 1}; restore it or start in a new folder."
             )
+        with self._errors(), self._transaction() as connection:
+            connection.execute("DELETE FROM candidates WHERE generation >= ?", (num_generations,))
 
     def end_generation(self, rows: Sequence[Row], blocks: Sequence[Block]) -> None:
         """Writes a generation's candidates, and the best among them as blocks, in one transaction."""
@@ -289,7 +293,9 @@ def best_rows(connection: sqlite3.Connection, num: int = NUM_BEST) -> list[tuple
 def reading(run: RunDir) -> Iterator[sqlite3.Connection]:
     """Opens the archive of a run for reading; rows come as dicts' worth of `sqlite3.Row`."""
     if not run.archive.exists():
-        raise RunError(f"{run.path} has no {run.archive.name}: it is no run folder, or its run has not begun.")
+        raise RunError(
+            f"{run.path} has no {run.archive.name}: it is no run folder, or its run has not begun."
+        )
     try:
         connection = _connect(run.archive, read_only=True)
         connection.row_factory = sqlite3.Row
@@ -307,7 +313,7 @@ def export_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def best_block(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the best candidate of a run: its row as in `export_rows`, with its text; None if none is valid."""
+    """Returns the best candidate of a run, as in `export_rows` with its text; None if none is valid."""
     with reading(run_dir(path)) as connection:
         best = best_rows(connection, num=1)
         if not best:

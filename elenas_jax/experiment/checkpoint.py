@@ -62,7 +62,9 @@ class Checkpoints:
             raise RunError(f"Cannot write checkpoint {step} in {self.path}: {_one_line(error)}.") from error
         if not saved:
             raise RunError(f"Cannot write checkpoint {step} in {self.path}: Orbax declined to save it.")
-        return jax.tree.unflatten(structure, [_as_before(a, leaf) for a, leaf in zip(arrays, leaves, strict=True)])
+        return jax.tree.unflatten(
+            structure, [_as_before(a, leaf) for a, leaf in zip(arrays, leaves, strict=True)]
+        )
 
     def restore(self, step: int, like: PyTree) -> PyTree:
         """Returns the state of `step`, bit for bit.
@@ -75,7 +77,9 @@ class Checkpoints:
           RunError: if the checkpoint is damaged or belongs to another kind of state.
         """
         where = self.path / str(step)
-        advice = f"delete this folder to go on from the one before, its generations come out the same: {where}"
+        advice = (
+            f"delete this folder to go on from the one before, its generations come out the same: {where}"
+        )
         args = ocp.args.Composite(state=ocp.args.ArrayRestore(), about=ocp.args.JsonRestore())
         leaves, structure = jax.tree.flatten(like)
         arrays = [_to_host(leaf) for leaf in leaves]
@@ -90,9 +94,13 @@ class Checkpoints:
         if not same_bits:
             raise RunError(f"Checkpoint {step} is damaged (its contents do not match their digest); {advice}")
         if not same_kind:
-            raise RunError(f"Checkpoint {step} holds another kind of state than this strategy's; use another --run_dir.")
+            raise RunError(
+                f"Checkpoint {step} holds another kind of state than this strategy's; use another --run_dir."
+            )
         arrays = _unpack(packed, arrays)
-        return jax.tree.unflatten(structure, [_as_before(a, leaf) for a, leaf in zip(arrays, leaves, strict=True)])
+        return jax.tree.unflatten(
+            structure, [_as_before(a, leaf) for a, leaf in zip(arrays, leaves, strict=True)]
+        )
 
     def close(self) -> None:
         self._manager.close()

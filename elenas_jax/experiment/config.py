@@ -124,7 +124,10 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
         **check_section("", {key: value for key, value in given.items() if key in RUN}, RUN),
         "ladder": ladder,
         "space": {"name": space, **_check_named("space", sections["space"], _space_rules(space))},
-        "strategy": {"name": strategy, **_check_named("strategy", sections["strategy"], _strategy_rules(strategy))},
+        "strategy": {
+            "name": strategy,
+            **_check_named("strategy", sections["strategy"], _strategy_rules(strategy)),
+        },
         "reward": check_section("reward.", sections["reward"], REWARD),
         "tasks": {
             name: check_section(f"tasks.{name}.", sections["tasks"].get(name, {}), _task_rules(name))
@@ -141,7 +144,9 @@ def _check_named(section: str, given: Mapping[str, Any], rules: Mapping[str, Rul
 
 def _check_ladder(ladder: Any) -> tuple[str, ...]:
     if not isinstance(ladder, (tuple, list)) or not ladder:
-        raise ConfigError(f"ladder={ladder!r}: it must be a tuple of task names, easiest first, such as ('reber',).")
+        raise ConfigError(
+            f"ladder={ladder!r}: it must be a tuple of task names, easiest first, such as ('reber',)."
+        )
     for name in ladder:
         check_name("ladder", name, TASKS)
     if len(set(ladder)) < len(ladder):
@@ -175,7 +180,9 @@ def _all_rules(resolved: Mapping[str, Any]) -> dict[str, Rule]:
         "evaluator": EVALUATOR,
         **{f"tasks.{name}": _task_rules(name) for name in resolved["ladder"]},
     }
-    return RUN | {f"{section}.{key}": rule for section, rules in sections.items() for key, rule in rules.items()}
+    return RUN | {
+        f"{section}.{key}": rule for section, rules in sections.items() for key, rule in rules.items()
+    }
 
 
 def _as_dict(config: Any) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def load_recipe(name: str, *arguments: str) -> ml_collections.ConfigDict:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+        ]
         where = f" line {lines[-1]}" if lines else ""
         raise ConfigError(f"{name}{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(config, ml_collections.ConfigDict):

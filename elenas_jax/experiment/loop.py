@@ -22,7 +22,7 @@ from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import NUM_BEST, Archive, Block, Row
 from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.strategies.rollouts import Rollout
-from elenas_jax.types import Evaluation, Proposal, PyTree, SearchSpace, Strategy, explain_status
+from elenas_jax.types import OK, Evaluation, Proposal, PyTree, SearchSpace, Strategy, explain_status
 
 _INIT = 2**32 - 1  # folded into the run's key for the strategy's start; no generation has this number
 _REPLICATE = 0  # a search trains each candidate once; more seeds are for `retrain`
@@ -71,13 +71,33 @@ def limit_reached(rows: list[dict[str, Any]], limits: Mapping[str, float]) -> st
     return " and ".join(reached)
 
 
+def restore(
+    experiment: Experiment, run: files.RunDir, archive: Archive, checkpoints: Checkpoints
+) -> tuple[PyTree, list[dict[str, Any]]]:
+    """Returns the strategy's state and the lines of metrics where the newest checkpoint left them.
+
+    What later generations had written is dropped; their trainings stay in the archive.
+
+    Raises:
+      RunError: if something is damaged.
+    """
+    state = experiment.strategy.init(jax.random.fold_in(experiment.run_key, _INIT))
+    step = checkpoints.newest()
+    if step is not None:
+        state = checkpoints.restore(step, state)
+    rows = files.keep_metrics(run, step or 0)
+    archive.cut_back(step or 0)
+    return state, rows
+
+
 def search(
     experiment: Experiment,
     run: files.RunDir,
     archive: Archive,
     checkpoints: Checkpoints,
+    state: PyTree,
+    rows: list[dict[str, Any]],
     *,
-    on_start: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
     on_generation: Callable[[dict[str, Any]], None] = lambda row: None,
     stop_requested: Callable[[], bool] = lambda: False,
@@ -89,20 +109,12 @@ def search(
       run: where to; locked by the caller.
       archive: open.
       checkpoints: of this run.
-      on_start: gets the metrics of the generations that are already there.
+      state, rows: from `restore`.
       on_chunk: gets (trained, to train) of the generation in flight after each chunk.
       on_generation: gets each generation's line of metrics.
       stop_requested: asked after each chunk and generation.
     """
-    strategy = experiment.strategy
-    state = strategy.init(jax.random.fold_in(experiment.run_key, _INIT))
-    step = checkpoints.newest()
-    if step is not None:
-        state = checkpoints.restore(step, state)
-    generation = step or 0
-    rows = files.keep_metrics(run, generation)
-    archive.cut_back(generation)
-    on_start(rows)
+    rows = list(rows)
 
     def check_stop(done: int, total: int) -> None:
         on_chunk(done, total)
@@ -111,33 +123,33 @@ def search(
 
     while not (why := limit_reached(rows, experiment.config)):
         if stop_requested():
-            return Outcome(generation, "")
+            return Outcome(len(rows), "")
         try:
-            row, state = _one_generation(experiment, archive, generation, state, rows, check_stop)
+            row, state = _one_generation(experiment, archive, state, rows, check_stop)
         except Interrupted:
-            return Outcome(generation, "")
+            return Outcome(len(rows), "")
         files.append_metrics(run, row)
-        state = checkpoints.save(generation + 1, state)
         rows.append(row)
-        generation += 1
+        state = checkpoints.save(len(rows), state)
         on_generation(row)
-    return Outcome(generation, why)
+    return Outcome(len(rows), why)
 
 
 def _one_generation(
     experiment: Experiment,
     archive: Archive,
-    generation: int,
     state: PyTree,
     rows: list[dict[str, Any]],
     on_chunk: Callable[[int, int], None],
 ) -> tuple[dict[str, Any], PyTree]:
     """Asks, evaluates, tells and archives; returns the line of metrics and the state after."""
-    strategy, evaluator = experiment.strategy, experiment.evaluator
+    strategy, evaluator, generation = experiment.strategy, experiment.evaluator, len(rows)
     key_ask, key_tell = generation_keys(experiment.run_key, generation)
     started = time.perf_counter()
     proposal, asked = strategy.ask(key_ask, state)
-    proposal = proposal._replace(budget=np.asarray(proposal.budget), valid_candidates=np.asarray(proposal.valid_candidates))
+    proposal = proposal._replace(
+        budget=np.asarray(proposal.budget), valid_candidates=np.asarray(proposal.valid_candidates)
+    )
     jax.block_until_ready(proposal.candidates)
     asked_at = time.perf_counter()
     archive.generation = generation
@@ -154,7 +166,7 @@ def _one_generation(
     candidates, blocks = _rows(experiment, archive, generation, proposal, evaluation)
     archive.end_generation(candidates, blocks)
     best = archive.best()
-    scores = [row.score for row in candidates if row.status == 0 and row.score is not None]
+    scores = [row.score for row in candidates if row.status == OK and row.score is not None]
     is_valid = [not row.status_text.startswith("invalid") for row in candidates]
     previous = rows[-1] if rows else {"total_draws": 0}
     diagnostics = {key: float(value) for key, value in strategy.diagnostics(told).items()}
@@ -180,7 +192,7 @@ def _one_generation(
 
 
 def _policy_steps(asked: PyTree) -> int:
-    """Returns how many actions a policy took for the proposal: its episodes wait in the state as `pending`."""
+    """Returns how many actions a policy took: its episodes wait in the state as `pending`."""
     pending = getattr(asked, "pending", None)
     return int(pending.actions.size) if isinstance(pending, Rollout) else 0
 
@@ -191,7 +203,7 @@ def _rows(
     """Returns a generation's rows of the archive, and blocks for those that are now among the best."""
     space, evaluator = experiment.space, experiment.evaluator
     host = jax.tree.map(np.asarray, proposal.candidates)
-    places = np.flatnonzero(proposal.valid_candidates)
+    places: list[int] = np.flatnonzero(proposal.valid_candidates).tolist()
     candidates = {place: jax.tree.map(lambda leaf, place=place: leaf[place], host) for place in places}
     forms = {place: space.canonical(candidate) for place, candidate in candidates.items()}
     keys = {
@@ -226,18 +238,22 @@ def _rows(
             )
         )
         met.add(key)
-    return rows, _new_blocks(space, archive, rows, {row.hash: candidates[row.place] for row in reversed(rows)})
+    first = {row.hash: row for row in reversed(rows)}
+    new = _best_hashes(archive, rows) & first.keys() - archive.known_blocks()
+    blocks = []
+    for digest in sorted(new):
+        candidate = candidates[first[digest].place]
+        drawing = json.dumps(space.drawing(candidate))
+        blocks.append(Block(digest, space.describe(candidate), drawing, first[digest].candidate))
+    return rows, blocks
 
 
-def _new_blocks(space: SearchSpace, archive: Archive, rows: list[Row], candidates: dict[str, PyTree]) -> list[Block]:
-    """Returns blocks for those of `rows` that are among the best `NUM_BEST` of the run and new there."""
-    scored = [(row.score, row.generation, row.place, row.hash) for row in rows if row.status == 0 and row.score is not None]
-    best: dict[str, None] = {}
-    for _, _, _, digest in sorted([*archive.best(), *scored], key=lambda item: (-item[0], *item[1:3])):
-        best.setdefault(digest)
-    known = archive.known_blocks()
-    return [
-        Block(digest, space.describe(candidates[digest]), json.dumps(space.drawing(candidates[digest])), row.candidate)
-        for digest, row in ((row.hash, row) for row in reversed(rows))
-        if digest in list(best)[:NUM_BEST] and digest not in known
+def _best_hashes(archive: Archive, rows: list[Row]) -> set[str]:
+    """Returns which candidates are the best `NUM_BEST` of the run when `rows` are added to it."""
+    scored = [
+        (row.score, row.generation, row.place, row.hash)
+        for row in rows
+        if row.status == OK and row.score is not None
     ]
+    ranked = sorted([*archive.best(), *scored], key=lambda item: (-item[0], *item[1:3]))
+    return set(list(dict.fromkeys(digest for *_, digest in ranked))[:NUM_BEST])

@@ -32,13 +32,17 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
     lines = {
         "run folder": f"{run.path} ({f'goes on after {len(rows)} generations' if rows else 'new'})",
         "search": f"{config['strategy']['name']} in {config['space']['name']}, seed {config['seed']}",
-        "tasks": ", ".join(f"{name} ({num} steps)" for name, num in zip(config["ladder"], steps, strict=True)),
+        "tasks": ", ".join(
+            f"{name} ({num} steps)" for name, num in zip(config["ladder"], steps, strict=True)
+        ),
         "limits": " or ".join(
             f"{config[name]:g} {name}" for name in ("generations", "evaluations", "minutes") if config[name]
         )
         or "none: it goes on until Ctrl-C",
         "devices": plan.pop("devices"),
-        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax", "numpy")),
+        "versions": ", ".join(
+            f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax", "numpy")
+        ),
         "candidates": f"{plan.pop('candidates_per_chunk')} at a time",
         "memory": f"about {plan.pop('estimated_memory_gib'):.2g} GiB for trainings",
         "time": _time(config, rows),
@@ -58,16 +62,20 @@ def _time(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     gone = sum(row["seconds"] for row in rows)
     if config["minutes"]:
-        parts.append(f"at most {duration(max(0.0, config['minutes'] * 60 - gone))} and the generation in flight")
+        parts.append(
+            f"at most {duration(max(0.0, config['minutes'] * 60 - gone))} and the generation in flight"
+        )
     if rows:
         trained = rows[-1]["total_evaluations"]
         if config["generations"]:
             parts.append(f"about {duration((config['generations'] - len(rows)) * gone / len(rows))}")
         if config["evaluations"] and trained:
             parts.append(f"about {duration((config['evaluations'] - trained) * gone / trained)}")
-    elif config["generations"] or config["evaluations"]:
+    elif (config["generations"] or config["evaluations"]) and not config["minutes"]:
         least, most = seconds_per_training(config)
-        text = f"a training takes {least:.2g} s (first task missed) to {most:.2g} s (all tasks)"
+        text = f"a training takes {least:.2g} s"
+        if len(config["ladder"]) > 1:
+            text += f" (first task missed) to {most:.2g} s (all tasks)"
         if config["evaluations"]:
             text += f", so {config['evaluations']} of them {duration(config['evaluations'] * least)} to "
             text += duration(config["evaluations"] * most)
@@ -85,12 +93,14 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
     steps = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
     # A measured example costs about a third of one that is trained on: no reverse pass.
     steps = steps + np.array([task.valid_samples / batch_size / 3 for task in tasks])
-    short = {name: dict(config["tasks"][name], steps=_PROBE_STEPS, valid_samples=batch_size) for name in config["ladder"]}
     # Nobody passes, so that only the first task is trained on.
-    short = {name: settings | {"threshold": 2.0} for name, settings in short.items()}
-    evaluator = build_evaluator(config | {"tasks": short}, build_tasks(config | {"tasks": short}), MemoryCache())
+    changes = {"steps": _PROBE_STEPS, "valid_samples": batch_size, "threshold": 2.0}
+    probe = {**config, "tasks": {name: {**config["tasks"][name], **changes} for name in config["ladder"]}}
+    evaluator = build_evaluator(probe, build_tasks(probe), MemoryCache())
     num_nodes = max(KNOWN_BLOCKS[name].num_nodes for name in _PROBES)
-    blocks = ComputationGraph(np.stack([np.asarray(pad_graph(KNOWN_BLOCKS[n], num_nodes).edges) for n in _PROBES]))
+    blocks = ComputationGraph(
+        np.stack([np.asarray(pad_graph(KNOWN_BLOCKS[n], num_nodes).edges) for n in _PROBES])
+    )
     for replicate in range(2):  # the first one compiles
         started = time.perf_counter()
         evaluator.evaluate(blocks, np.zeros(len(_PROBES), np.int32), replicate)

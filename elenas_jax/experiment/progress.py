@@ -29,7 +29,9 @@ class Progress:
       before: lines of metrics of earlier sessions.
     """
 
-    def __init__(self, console: Console, limits: Mapping[str, float], before: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, console: Console, limits: Mapping[str, float], before: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self._console = console
         self._limits = limits
         self._first = len(before)
@@ -44,7 +46,9 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
-            self._live = Live(console=self._console, get_renderable=self._line, refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=self._console, get_renderable=self._line, refresh_per_second=4, transient=True
+            )
             self._live.start()
         return self
 
@@ -89,7 +93,11 @@ class Progress:
         if self._stopping:
             return [_STOPPING, *([self._chunk] if self._chunk else [])]
         if not self._rows:
-            return [f"generation {self._first + 1}", self._chunk or "compiling", duration(self._seconds_gone())]
+            return [
+                f"generation {self._first + 1}",
+                self._chunk or "compiling",
+                duration(self._seconds_gone()),
+            ]
         row = self._rows[-1]
         best = row["best_score"]
         parts = [

@@ -43,7 +43,9 @@ def maker_rules(
         if name in without or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
         kinds, choices, items, optional = _read_hint(hints.get(name, type(parameter.default)))
-        fields = {"choices": choices, "items": items, "optional": optional} | dict((bounds or {}).get(name, {}))
+        fields = {"choices": choices, "items": items, "optional": optional} | dict(
+            (bounds or {}).get(name, {})
+        )
         rules[name] = Rule(parameter.default, kinds, **fields)
     return rules
 
@@ -86,7 +88,9 @@ def check_section(prefix: str, given: Any, rules: Mapping[str, Rule], when: str 
     if not isinstance(given, Mapping):
         raise ConfigError(f"{prefix.rstrip('.')}={given!r}: it is a section of keys, so a dict.")
     check_keys(prefix, given, rules, when)
-    return {key: check_value(f"{prefix}{key}", given.get(key, rule.default), rule) for key, rule in rules.items()}
+    return {
+        key: check_value(f"{prefix}{key}", given.get(key, rule.default), rule) for key, rule in rules.items()
+    }
 
 
 def check_keys(prefix: str, given: Iterable[str], known: Iterable[str], when: str = "") -> None:

@@ -106,7 +106,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise RunError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
-        raise RunError(f"{path} is damaged: it is not JSON ({error}); restore it or start in a new folder.") from error
+        raise RunError(
+            f"{path} is damaged: it is not JSON ({error}); restore it or start in a new folder."
+        ) from error
 
 
 def read_metrics(run: RunDir) -> list[dict]:
@@ -165,7 +167,9 @@ def locked(run: RunDir) -> Iterator[None]:
         run.path.mkdir(parents=True, exist_ok=True)
         file = open(run.lock, "a+", encoding="utf-8")  # noqa: SIM115 (held until the block ends)
     except OSError as error:
-        raise RunError(f"Cannot write in run folder {run.path}: {error.strerror}; choose another --run_dir.") from error
+        raise RunError(
+            f"Cannot write in run folder {run.path}: {error.strerror}; choose another --run_dir."
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +177,7 @@ def locked(run: RunDir) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise RunError(
-                f"Run folder {run.path} is in use by process {holder}; wait for it or choose another --run_dir."
+                f"Run folder {run.path} is in use by process {holder}; wait for it or choose another."
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()} on {platform.node()}")
@@ -208,17 +212,21 @@ def check_same_config(run: RunDir, config: Mapping[str, Any], free: tuple[str, .
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RunError(f"{run.path} cannot be a run folder: {error.strerror}; choose another --run_dir.") from error
+        raise RunError(
+            f"{run.path} cannot be a run folder: {error.strerror}; choose another --run_dir."
+        ) from error
     if run.config.name not in names:
         ours = {run.lock.name, f".{run.config.name}.tmp"}
         if names - ours:
             raise RunError(
-                f"{run.path} is not empty and has no config.json, so it is no run folder; choose another --run_dir."
+                f"{run.path} is not empty and has no config.json: it is no run folder; choose another."
             )
         return None
     stored = read_json(run.config)
     if not isinstance(stored, dict):
-        raise RunError(f"{run.config} is damaged: it holds no JSON object; restore it or start in a new folder.")
+        raise RunError(
+            f"{run.config} is damaged: it holds no JSON object; restore it or start in a new folder."
+        )
     old = flatten({key: value for key, value in stored.items() if key != "plan"})
     new = flatten(plain(config))
     missing = object()

@@ -25,10 +25,11 @@ from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive
 from elenas_jax.experiment.build import build
 from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.experiment.config import FREE_KEYS, check_config
-from elenas_jax.experiment.loop import Experiment, Outcome, limit_reached, search
+from elenas_jax.experiment.loop import Experiment, Outcome, limit_reached, restore, search
 from elenas_jax.experiment.plan import plan_table
 from elenas_jax.experiment.progress import Progress, TensorBoard
 from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.types import PyTree
 
 INTERRUPTED = 130  # exit code of a process that was stopped by Ctrl-C
 
@@ -67,13 +68,25 @@ def run(
     experiment = build(resolved, archive)
     with files.locked(run):
         stored = files.check_same_config(run, resolved, FREE_KEYS)
-        with archive, contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
-            meta = {"task_names": list(experiment.evaluator.task_names), "reasons": list(experiment.space.reasons)}
-            archive.open(meta)
-            plan = (stored or {}).get("plan", experiment.evaluator.plan)
-            files.write_json(run.config, resolved | {"plan": plan})
-            _add_session(run, resolved, experiment, console)
-            return _search(experiment, run, archive, checkpoints, console)
+        if not stored:  # the first file, so that a folder without it holds nothing
+            files.write_json(run.config, resolved | {"plan": experiment.evaluator.plan})
+        with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints, archive:
+            if checkpoints.newest() and not run.archive.exists():
+                raise files.RunError(f"{run.archive} is missing; restore it or start in a new folder.")
+            task_names, reasons = experiment.evaluator.task_names, experiment.space.reasons
+            archive.open({"task_names": task_names, "reasons": reasons})
+            state, rows = restore(experiment, run, archive, checkpoints)
+            if stored:  # limits and the like may have changed
+                files.write_json(run.config, resolved | {"plan": stored.get("plan")})
+            _add_session(run, experiment, console)
+            console.print(plan_table(experiment, run, rows))
+            outcome = _search(experiment, run, archive, checkpoints, state, rows, console)
+    if outcome.why:
+        console.print(f"Done: {outcome.why} reached. Run folder: {run.path}", soft_wrap=True)
+    else:
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        console.print(f"Stopped; everything is saved. To go on: {command}", soft_wrap=True)
+    return outcome
 
 
 def prepare(resolved: Mapping[str, Any]) -> None:
@@ -86,7 +99,9 @@ def prepare(resolved: Mapping[str, Any]) -> None:
     if folder == "off":
         return
     if folder == "default":
-        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "elenas_jax", "xla")
+        folder = os.path.join(
+            os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "elenas_jax", "xla"
+        )
     # A cache that cannot be written costs time and nothing else: JAX says so and goes on.
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -104,18 +119,22 @@ def one_line_errors() -> Iterator[None]:
 
 def _check_tensorboard(resolved: Mapping[str, Any]) -> None:
     if resolved["tensorboard"] and importlib.util.find_spec("tensorboardX") is None:
-        raise ConfigError("tensorboard=True: tensorboardX is not installed; pip install 'elenas_jax[tensorboard]'.")
+        raise ConfigError(
+            "tensorboard=True: tensorboardX is not installed; pip install 'elenas_jax[tensorboard]'."
+        )
 
 
-def _add_session(run: files.RunDir, resolved: Mapping[str, Any], experiment: Experiment, console: Console) -> None:
+def _add_session(run: files.RunDir, experiment: Experiment, console: Console) -> None:
     """Adds what this session runs on to provenance.json, and says so if it is not what others ran on."""
     devices = [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.local_devices()]
     session = files.session(devices) | {"plan": experiment.evaluator.plan}
-    provenance = {"seed": resolved["seed"], "archive_schema": SCHEMA_VERSION, "sessions": []}
+    provenance = {"seed": experiment.config["seed"], "archive_schema": SCHEMA_VERSION, "sessions": []}
     if run.provenance.exists():
         provenance = files.read_json(run.provenance)
         before = provenance["sessions"][-1]
-        kinds = [sorted({device.split(" ", 1)[1] for device in each["devices"]}) for each in (before, session)]
+        kinds = [
+            sorted({device.split(" ", 1)[1] for device in each["devices"]}) for each in (before, session)
+        ]
         if before["versions"] != session["versions"] or kinds[0] != kinds[1]:
             console.print(
                 f"Note: {run.path} was made with other versions or devices (see {run.provenance.name}); "
@@ -127,17 +146,19 @@ def _add_session(run: files.RunDir, resolved: Mapping[str, Any], experiment: Exp
 
 
 def _search(
-    experiment: Experiment, run: files.RunDir, archive: Archive, checkpoints: Checkpoints, console: Console
+    experiment: Experiment,
+    run: files.RunDir,
+    archive: Archive,
+    checkpoints: Checkpoints,
+    state: PyTree,
+    rows: list[dict[str, Any]],
+    console: Console,
 ) -> Outcome:
     """Runs the loop with everything that shows it and stops it."""
-    config = experiment.config
-    step = checkpoints.newest()
-    rows = files.read_metrics(run)[: step or 0]
-    console.print(plan_table(experiment, run, rows))
-    folder = run.path / "tensorboard" if config["tensorboard"] else None
+    folder = run.path / "tensorboard" if experiment.config["tensorboard"] else None
     with (
         contextlib.closing(TensorBoard(folder, first_generation=len(rows))) as board,
-        Progress(console, config, rows) as progress,
+        Progress(console, experiment.config, rows) as progress,
         stopping(progress.stop_asked) as stop_requested,
     ):
 
@@ -145,28 +166,25 @@ def _search(
             progress.generation(row)
             board.generation(row)
 
-        outcome = search(
+        return search(
             experiment,
             run,
             archive,
             checkpoints,
+            state,
+            rows,
             on_chunk=progress.chunk,
             on_generation=on_generation,
             stop_requested=stop_requested,
         )
-    if outcome.why:
-        console.print(f"Done: {outcome.why} reached. Run folder: {run.path}", soft_wrap=True)
-    else:
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
-        console.print(f"Stopped; everything is saved. To go on: {command}", soft_wrap=True)
-    return outcome
 
 
 @contextlib.contextmanager
 def stopping(on_request: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C was pressed (or SIGTERM came). A second one ends the process.
+    """Yields a function that says whether Ctrl-C was pressed, or SIGTERM came.
 
-    What is on the disk is whole at any moment, so ending at once loses the chunk in flight only.
+    A second one ends the process: what is on the disk is whole at any moment, so that loses the chunk
+    in flight only.
 
     Args:
       on_request: called by the first one, from within the signal handler.

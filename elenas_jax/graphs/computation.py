@@ -56,7 +56,9 @@ def from_edges(num_nodes: int, edges: Iterable[tuple[int, int, str]]) -> Computa
         initial node, or two operations for one edge.
     """
     if num_nodes < 3:
-        raise ValueError(f"A graph has at least 3 nodes (input, initial, intermediate); got num_nodes={num_nodes}.")
+        raise ValueError(
+            f"A graph has at least 3 nodes (input, initial, intermediate); got num_nodes={num_nodes}."
+        )
     matrix = np.zeros((num_nodes, num_nodes), np.int8)
     seen: set[tuple[int, int]] = set()
     for source, target, name in edges:
@@ -65,7 +67,9 @@ def from_edges(num_nodes: int, edges: Iterable[tuple[int, int, str]]) -> Computa
             raise ValueError(f"{edge}: nodes are 0 to {num_nodes - 1}.")
         if target == 0 or target % 2 == 1:
             kind = "the input" if target == 0 else "an initial node"
-            raise ValueError(f"{edge}: node {target} is {kind}, which has no incoming edges; targets are even, from 2.")
+            raise ValueError(
+                f"{edge}: node {target} is {kind}, which has no incoming edges; targets are even, from 2."
+            )
         table = TRANSFORMING_BY_NAME if source == target else COMBINING_BY_NAME
         if name not in table:
             kind = "transforming" if source == target else "combining"
@@ -103,8 +107,8 @@ def edge_order(num_nodes: int) -> np.ndarray:
     in ascending order (Aichberger and Klambauer, 2023, section 3); inside one, target by target,
     sources ascending and the self-edge last, so that the whole is target by target too.
     """
-    order = []
-    for target in np.flatnonzero(intermediate_nodes(num_nodes)):
+    order: list[tuple[int, int]] = []
+    for target in map(int, np.flatnonzero(intermediate_nodes(num_nodes))):
         order += [(source, target) for source in range(num_nodes) if source != target]
         order.append((target, target))
     return np.array(order, np.int32)

@@ -11,7 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.graphs.computation import MATMUL, RECURSION, ComputationGraph, initial_nodes, intermediate_nodes
+from elenas_jax.graphs.computation import (
+    MATMUL,
+    RECURSION,
+    ComputationGraph,
+    initial_nodes,
+    intermediate_nodes,
+)
 from elenas_jax.graphs.liveness import (
     FIXED_LENGTH,
     NO_PARAMETERS,
@@ -25,11 +31,11 @@ from elenas_jax.graphs.liveness import (
 from elenas_jax.graphs.program import (
     AFTER,
     BEFORE,
-    CONSTANTS,
-    INSIDE,
     CONSTANT,
+    CONSTANTS,
     DATA,
     HEADS,
+    INSIDE,
     LOAD_MATRIX,
     LOAD_ROW,
     PARAMETER,
@@ -60,7 +66,7 @@ class _Operands(NamedTuple):
 
     source: jax.Array  # [Q, D] int32 node
     code: jax.Array  # [Q, D] int32 combining code, 0 past the last operand
-    count: jax.Array  # [D] int32
+    number: jax.Array  # [D] int32, how many
 
 
 def construct(
@@ -103,24 +109,31 @@ def construct(
     )
 
 
-def construct_batch(graphs: ComputationGraph, *, in_features: int, out_features: int, **settings) -> Program:
+def construct_batch(
+    graphs: ComputationGraph,
+    *,
+    in_features: int,
+    out_features: int,
+    hidden_features: int = 64,
+    head: str = "none",
+    time_steps: int | None = None,
+    max_instructions: int | None = None,
+) -> Program:
     """As `construct`, of a batch of graphs `[B, M, M]`, compiled.
 
     Compiled once for a number of graphs and nodes: widths and time are data.
     """
+    _check_sizes(in_features, out_features, hidden_features, head, time_steps, max_instructions)
     edges = jnp.asarray(graphs.edges)
-    settings = {"hidden_features": 64, "head": "none", "time_steps": None, "max_instructions": None} | settings
-    hidden, head, time = settings["hidden_features"], settings["head"], settings["time_steps"]
-    _check_sizes(in_features, out_features, hidden, head, time, settings["max_instructions"])
-    capacity = settings["max_instructions"] or _capacity(edges.shape[-1])
-    sizes = jnp.array((1, TIME if time is None else time, in_features, hidden, out_features))
+    capacity = _capacity(edges.shape[-1]) if max_instructions is None else max_instructions
+    sizes = (1, TIME if time_steps is None else time_steps, in_features, hidden_features, out_features)
     return Program(
-        **_construct_batch(edges, sizes, head, capacity),
+        **_construct_batch(edges, jnp.array(sizes), head, capacity),
         in_features=in_features,
         out_features=out_features,
-        hidden_features=hidden,
+        hidden_features=hidden_features,
         head=head,
-        time_steps=time,
+        time_steps=time_steps,
     )
 
 
@@ -129,11 +142,15 @@ def _capacity(num_nodes: int) -> int:
     return max(1, len(range(2, num_nodes, 2)) * num_nodes)
 
 
+# Compiled also where the caller is not: op by op, a graph would take seconds the first time.
+@functools.partial(jax.jit, static_argnames=("head", "capacity"))
 def _construct(edges, sizes, head: str, capacity: int) -> dict:
     """Returns the arrays of a program; `sizes` `[5]` are the known widths in the order of `_ONE` and on."""
     num_nodes = edges.shape[0]
     live = liveness(ComputationGraph(edges))
-    transforms = jnp.where(jnp.asarray(intermediate_nodes(num_nodes)), jnp.diagonal(live.edges), 0).astype(jnp.int32)
+    transforms = jnp.where(jnp.asarray(intermediate_nodes(num_nodes)), jnp.diagonal(live.edges), 0).astype(
+        jnp.int32
+    )
     if head == "none":
         # Rule 6: the losses take logits.
         dropped = (jnp.arange(num_nodes) == live.final) & jnp.asarray(_ACTIVATION)[transforms]
@@ -316,8 +333,8 @@ def _lower(live, flow, operands, transforms, rows, cols, result_rows, result_col
     computed, transform, constant = live.network[2::2], transforms[2::2], flow.constant[2::2]
     loads = computed & (is_initial[first] | (flow.constant[first] & ~constant))
     alone = jnp.where(first_code > 0, jnp.asarray(_ALONE)[first_code], 0)
-    before = loads + (computed & (alone > 0))  # instructions that prepare the first operand
-    joined = before + jnp.maximum(operands.count - 1, 0)
+    before = loads.astype(jnp.int32) + (computed & (alone > 0))  # instructions that prepare the first operand
+    joined = before + jnp.maximum(operands.number - 1, 0)
     count = jnp.where(computed, joined + ((transform > 0) | (joined == 0)), 0)
     phase = flow.phase[2::2]
     key = (phase * num_nodes + flow.num_ancestors[2::2]) * num_nodes + node[2::2]

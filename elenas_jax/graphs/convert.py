@@ -13,10 +13,15 @@ import numpy as np
 from elenas_jax.graphs.computation import ComputationGraph, edge_order, initial_nodes
 from elenas_jax.graphs.liveness import liveness
 from elenas_jax.ops import COMBINING, TRANSFORMING
+from elenas_jax.types import AnyArray
 
 
 def single_graph(
-    nodes: jax.Array, edges: jax.Array, senders: jax.Array, receivers: jax.Array, context: jax.Array | None = None
+    nodes: jax.Array,
+    edges: jax.Array,
+    senders: AnyArray,
+    receivers: AnyArray,
+    context: jax.Array | None = None,
 ) -> jraph.GraphsTuple:
     """Makes a tuple of one graph without padding.
 
@@ -38,7 +43,7 @@ def single_graph(
 
 
 def pad(graph: jraph.GraphsTuple, num_nodes: int, num_edges: int) -> jraph.GraphsTuple:
-    """Pads a tuple of one graph to `num_nodes` nodes, at least one more than it has, and `num_edges` edges."""
+    """Pads a tuple of one graph to `num_nodes` nodes, at least one more than it has, and `num_edges`."""
     extra_nodes, extra_edges = num_nodes - graph.nodes.shape[0], num_edges - graph.edges.shape[0]
     if extra_nodes < 1 or extra_edges < 0:
         raise ValueError(
@@ -87,7 +92,8 @@ def network_graph(graph: ComputationGraph) -> jraph.GraphsTuple:
     kinds = np.where(index == 0, 0, np.where(initial_nodes(num_nodes), 1, 2))
     transforms = jnp.where(kinds == 2, jnp.diagonal(live.edges), 0)
     nodes = jnp.concatenate(
-        [jax.nn.one_hot(kinds, 3), jax.nn.one_hot(transforms, len(TRANSFORMING)) * (kinds == 2)[:, None]], axis=1
+        [jax.nn.one_hot(kinds, 3), jax.nn.one_hot(transforms, len(TRANSFORMING)) * (kinds == 2)[:, None]],
+        axis=1,
     )
     node_order = jnp.argsort(~live.network, stable=True)
     place = jnp.argsort(node_order)

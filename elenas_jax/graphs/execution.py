@@ -14,30 +14,22 @@ reuse dirty.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from elenas_jax.graphs.program import (
-    AFTER,
-    BEFORE,
-    CONSTANT,
-    CONSTANTS,
-    DATA,
-    INSIDE,
-    LOAD_MATRIX,
-    LOAD_ROW,
-    NUM_INSTRUCTION_CODES,
-    NUM_UNARY,
-    PARAMETER,
-    TIME,
-    Program,
+from elenas_jax.graphs.instructions import (
+    Operands,
+    branch_codes,
+    compute,
+    parameter_gradient,
+    pull_back,
+    switch,
 )
-from elenas_jax.ops import COMBINING, OPERATION_SETS, TRANSFORMING, Extent
+from elenas_jax.graphs.program import AFTER, BEFORE, CONSTANTS, INSIDE, LOAD_ROW, TIME, Program
+from elenas_jax.ops import Extent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,158 +106,6 @@ def _extent(rows, cols, layout_rows: int, width: int) -> Extent:
     return Extent((jnp.arange(layout_rows) < rows)[:, None], (jnp.arange(width) < cols)[None, :])
 
 
-def _clear(value, extent: Extent):
-    return jnp.where(extent.valid_rows & extent.valid_cols, value, 0.0)
-
-
-def _product(a, b):
-    """Right factor shared by all examples: `[..., R, W] @ [W, W]`."""
-    return jnp.reshape(jnp.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
-
-
-def _pair_product(a, b):
-    """Both factors of each example: `[..., R, W] @ [..., R, W]`, R = W unless one row times one row."""
-    if a.shape[-2] == 1:
-        return jnp.sum(a, axis=-1, keepdims=True) * b  # the left factor has one column
-    return a @ b
-
-
-class Operands(NamedTuple):
-    """What a branch may read. Values are `[length, N, R, W]`, or `[W, W]` for constants."""
-
-    a: Callable[[], jax.Array]
-    b: Callable[[], jax.Array]
-    row: Callable[[], jax.Array]  # [W] first row of the parameter
-    block: Callable[[], jax.Array]  # [R, W] its first rows, zero past its end
-    matrix: Callable[[], jax.Array]  # [W, W] rows from its first on: not cleared past its end
-    a_extent: Extent
-    extent: Extent  # of the result
-    shape: tuple[int, ...]  # of the result
-
-
-_UNARY, _DATA, _PARAMETER, _CONSTANT, _LOAD_ROW, _LOAD_MATRIX = range(6)  # forms of instructions
-
-
-def _decode(code: int):
-    """Returns the form of an instruction and the row of its operation."""
-    if code < NUM_UNARY:
-        return _UNARY, TRANSFORMING[code]
-    for form, base in ((_DATA, DATA), (_PARAMETER, PARAMETER), (_CONSTANT, CONSTANT)):
-        if code < base + len(COMBINING):
-            return form, COMBINING[code - base]
-    return (_LOAD_ROW if code == LOAD_ROW else _LOAD_MATRIX), None
-
-
-def _equivalent(code: int, one_row: bool):
-    """Returns what identifies instructions that do the same, or None for one that does not occur."""
-    form, row = _decode(code)
-    if form == _UNARY:
-        # Among values of one row only a single number can be transposed.
-        return (form, "identity" if one_row and row.shape_rule == "transpose" else row.name)
-    if form in (_LOAD_ROW, _LOAD_MATRIX):
-        return (_LOAD_ROW if one_row else form, None)
-    if row.shape_rule == "matmul":
-        return None if form == _CONSTANT else (form, "matmul")  # a constant factor is read as a parameter
-    if row.delayed and form != _DATA:
-        return None
-    return (_PARAMETER if one_row and form == _CONSTANT else form, row.fn)
-
-
-@functools.cache
-def _branch_codes(rows: int, operations: str, constants: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which instructions a switch needs: one code for each branch, and the branch of every code.
-
-    Fewer branches compile faster, and compiling is what a short search waits for.
-    """
-    combining, transforming = OPERATION_SETS[operations]
-    codes: dict = {}
-    branch_of = []
-    for code in range(NUM_INSTRUCTION_CODES):
-        form, row = _decode(code)
-        drawn = row is None or row.name in (transforming if form == _UNARY else combining)
-        # A subtracted first operand is negated.
-        drawn |= form == _UNARY and any(row.name == each.alone for each in COMBINING if each.name in combining)
-        same = _equivalent(code, rows == 1)
-        if not drawn or same is None or (constants and form == _DATA):
-            branch_of.append(0)
-        else:
-            branch_of.append(list(codes).index(same) if same in codes else len(codes))
-            codes.setdefault(same, code)
-    return tuple(codes.values()), tuple(branch_of)
-
-
-def _compute(code: int, which: Operands) -> Callable[[], jax.Array]:
-    """Returns the branch that computes an instruction's value."""
-    form, row = _decode(code)
-
-    def branch():
-        if form == _UNARY:
-            return _clear(row.fn(which.a(), which.a_extent), which.extent)
-        if form == _DATA:
-            return (_pair_product if row.shape_rule == "matmul" else row.fn)(which.a(), which.b())
-        if form == _PARAMETER and row.shape_rule == "matmul":
-            return _product(which.a(), which.matrix())
-        if form == _PARAMETER:
-            return _clear(row.fn(which.a(), which.row()), which.extent)
-        if form == _CONSTANT:
-            return row.fn(which.a(), which.block())
-        value = _clear(which.row(), which.extent) if form == _LOAD_ROW else which.block()
-        return jnp.broadcast_to(value, which.shape)
-
-    return branch
-
-
-def _pull_back(code: int, which: Operands, result, cotangent) -> Callable[[], tuple[jax.Array, jax.Array]]:
-    """Returns the branch that computes the cotangents of both operands, zero for one that is no value."""
-    form, row = _decode(code)
-
-    def branch():
-        nothing = jnp.zeros(which.shape)
-        if form in (_LOAD_ROW, _LOAD_MATRIX):
-            return nothing, nothing
-        g = cotangent()
-        if form == _UNARY:
-            if row.grad is not None:
-                return row.grad(which.a(), result(), g), nothing
-            _, pull = jax.vjp(lambda a: _clear(row.fn(a, which.a_extent), which.extent), which.a())
-            return _clear(pull(g)[0], which.a_extent), nothing
-        if form == _DATA:
-            fn = _pair_product if row.shape_rule == "matmul" else row.fn
-            _, pull = jax.vjp(fn, which.a(), which.b())
-            of_a, of_b = pull(g)
-            return (_clear(of_a, which.a_extent) if row.shape_rule == "matmul" else of_a), of_b
-        if form == _PARAMETER and row.shape_rule == "matmul":
-            return _clear(_product(g, which.matrix().T), which.a_extent), nothing
-        fixed = which.row() if form == _PARAMETER else which.block()
-        _, pull = jax.vjp(lambda a: row.fn(a, fixed), which.a())
-        return _clear(pull(g)[0], which.a_extent), nothing
-
-    return branch
-
-
-def _parameter_gradient(code: int, which: Operands, cotangent, width: int) -> Callable[[], jax.Array]:
-    """Returns the branch that computes `[W, W]`, what an instruction adds to the parameter it reads."""
-    form, row = _decode(code)
-
-    def branch():
-        if form in (_UNARY, _DATA):
-            return jnp.zeros((width, width))
-        g = cotangent()
-        if form == _PARAMETER and row.shape_rule == "matmul":
-            return jnp.reshape(which.a(), (-1, width)).T @ jnp.reshape(g, (-1, width))
-        if form in (_PARAMETER, _CONSTANT):
-            fixed = which.row() if form == _PARAMETER else which.block()
-            _, pull = jax.vjp(lambda value: row.fn(which.a(), value), fixed)
-            block = pull(g)[0]
-        else:
-            block = jnp.sum(jnp.reshape(g, (-1, *g.shape[-2:])), axis=0)
-            block = jnp.sum(block, axis=0) if form == _LOAD_ROW else block
-        block = jnp.reshape(block, (-1, width))
-        return jnp.pad(block, ((0, width - block.shape[0]), (0, 0)))
-
-    return branch
-
-
 def _read_block(params, first, count, layout_rows: int):
     block = lax.dynamic_slice(params, (first, 0), (layout_rows, params.shape[1]))
     return jnp.where((jnp.arange(layout_rows) < count)[:, None], block, 0.0)
@@ -297,12 +137,6 @@ def _constant_operands(code: Machine, params, place, width: int) -> Operands:
     return _operands(code, params, place, Layout("sequence", width, 1), value_at)
 
 
-def _switch(op, codes: tuple[tuple[int, ...], tuple[int, ...]], make_branch):
-    """Branches on an instruction code."""
-    distinct, branch_of = codes
-    return lax.switch(jnp.asarray(branch_of)[op], [make_branch(code) for code in distinct])
-
-
 def compute_constants(code: Machine, params: jax.Array, width: int, operations: str) -> jax.Array:
     """Writes the constants of a program behind its parameters.
 
@@ -315,14 +149,14 @@ def compute_constants(code: Machine, params: jax.Array, width: int, operations: 
     Returns:
       `[L, W]` rows with the constants in place.
     """
-    codes = _branch_codes(width, operations, True)
+    codes = branch_codes(width, operations, True)
 
-    def compute(place, params):
+    def visit(place, params):
         which = _constant_operands(code, params, place, width)
-        value = _switch(code.op[place], codes, lambda each: _compute(each, which))
+        value = switch(code.op[place], codes, lambda each: compute(each, which))
         return lax.dynamic_update_slice(params, value, (code.writes[place], 0))
 
-    return lax.fori_loop(0, code.ends[CONSTANTS], compute, params)
+    return lax.fori_loop(0, code.ends[CONSTANTS], visit, params)
 
 
 def _at(buffer, slot, step, length: int):
@@ -372,24 +206,28 @@ def forward(code: Machine, params: jax.Array, tape: jax.Array, layout: Layout) -
     Returns:
       The tape with every value of the program.
     """
-    codes = _branch_codes(layout.rows, layout.operations, False)
+    codes = branch_codes(layout.rows, layout.operations, False)
 
     def run(tape, place, step, length):
         def value_at(slot, delay):
             return _at(tape, slot, step + 1 - delay, length)
 
         which = _operands(code, params, place, layout, value_at)
-        value = _switch(code.op[place], codes, lambda each: _compute(each, which))
+        value = switch(code.op[place], codes, lambda each: compute(each, which))
         return _put(tape, value, place + 1, step + 1)
 
     def at_once(place, tape):
         return run(tape, place, 0, layout.steps)
 
+    def single(k, tape):
+        place, step = rounds.at(k)
+        return run(tape, place, step, 1)
+
     tape = lax.fori_loop(code.ends[CONSTANTS], code.ends[BEFORE], at_once, tape)
     if layout.kind == "sequence":
         return tape
     rounds = _rounds(code, layout)
-    tape = lax.fori_loop(0, rounds.total, lambda k, tape: run(tape, *rounds.at(k), 1), tape)
+    tape = lax.fori_loop(0, rounds.total, single, tape)
     if not layout.last_only:
         tape = lax.fori_loop(code.ends[INSIDE], code.ends[AFTER], at_once, tape)
     return tape
@@ -406,7 +244,7 @@ def backward(code: Machine, params: jax.Array, tape: jax.Array, cotangents: jax.
     Returns:
       The cotangents of all values, and `[L, W]` those of the parameters' rows.
     """
-    codes = _branch_codes(layout.rows, layout.operations, False)
+    codes = branch_codes(layout.rows, layout.operations, False)
 
     def operands(place, step, length):
         return _operands(
@@ -415,10 +253,10 @@ def backward(code: Machine, params: jax.Array, tape: jax.Array, cotangents: jax.
 
     def run(cotangents, place, step, length):
         which = operands(place, step, length)
-        grads = _switch(
+        grads = switch(
             code.op[place],
             codes,
-            lambda each: _pull_back(
+            lambda each: pull_back(
                 each,
                 which,
                 lambda: _at(tape, place + 1, step + 1, length),
@@ -437,9 +275,12 @@ def backward(code: Machine, params: jax.Array, tape: jax.Array, cotangents: jax.
         if not layout.last_only:
             cotangents = at_once(code.ends[INSIDE], code.ends[AFTER], cotangents)
         rounds = _rounds(code, layout)
-        cotangents = lax.fori_loop(
-            0, rounds.total, lambda k, c: run(c, *rounds.at(rounds.total - 1 - k), 1), cotangents
-        )
+
+        def single(k, cotangents):
+            place, step = rounds.at(rounds.total - 1 - k)
+            return run(cotangents, place, step, 1)
+
+        cotangents = lax.fori_loop(0, rounds.total, single, cotangents)
     cotangents = at_once(code.ends[CONSTANTS], code.ends[BEFORE], cotangents)
 
     def accumulate(step, length):
@@ -466,9 +307,7 @@ def _accumulate(gradient, code: Machine, place, codes, which: Operands, cotangen
     first, count = code.reads[place], code.read_rows[place]
 
     def add(gradient):
-        block = _switch(
-            code.op[place], codes, lambda each: _parameter_gradient(each, which, cotangent, width)
-        )
+        block = switch(code.op[place], codes, lambda each: parameter_gradient(each, which, cotangent, width))
         block = jnp.where((jnp.arange(width) < count)[:, None], block, 0.0)
         old = lax.dynamic_slice(gradient, (first, 0), (width, width))
         return lax.dynamic_update_slice(gradient, old + block, (first, 0))
@@ -479,7 +318,7 @@ def _accumulate(gradient, code: Machine, place, codes, which: Operands, cotangen
 def _constants_backward(code: Machine, params, gradient, layout: Layout):
     """Hands the cotangents of constants on to the parameters they are made of."""
     width = layout.width
-    codes = _branch_codes(width, layout.operations, True)
+    codes = branch_codes(width, layout.operations, True)
 
     def visit(k, gradient):
         place = code.ends[CONSTANTS] - 1 - k
@@ -491,7 +330,7 @@ def _constants_backward(code: Machine, params, gradient, layout: Layout):
         def result():
             return _read_block(params, code.writes[place], code.rows[place + 1], width)
 
-        of_value, _ = _switch(code.op[place], codes, lambda each: _pull_back(each, which, result, cotangent))
+        of_value, _ = switch(code.op[place], codes, lambda each: pull_back(each, which, result, cotangent))
         gradient = _accumulate(gradient, code, place, codes, which, cotangent)
         origin = code.writes[jnp.maximum(code.arg[place, 0] - 1, 0)]
         # A constant that begins by reading a parameter has no operand to hand anything to.
@@ -505,12 +344,14 @@ def _constants_backward(code: Machine, params, gradient, layout: Layout):
 def clear_cotangents(code: Machine, cotangents: jax.Array) -> jax.Array:
     """Sets the cotangents of the slots that a program uses to zero."""
     zero = jnp.zeros(cotangents.shape[1:])
-    return lax.fori_loop(0, code.ends[AFTER] + 1, lambda slot, buffer: _put(buffer, zero, slot, 0), cotangents)
+    return lax.fori_loop(
+        0, code.ends[AFTER] + 1, lambda slot, buffer: _put(buffer, zero, slot, 0), cotangents
+    )
 
 
 def write_input(tape: jax.Array, inputs: jax.Array, layout: Layout) -> jax.Array:
     """Writes `[N, T, F]` inputs into slot 0 of a tape, from step 1 on."""
-    num, time, features = inputs.shape
+    _, time, features = inputs.shape
     if layout.kind == "sequence":
         padded = jnp.pad(inputs, ((0, 0), (0, layout.rows - time), (0, layout.width - features)))[None]
     else:

@@ -14,7 +14,7 @@ from elenas_jax.graphs.computation import MATMUL, ComputationGraph
 from elenas_jax.graphs.constructor import _find_phases, _infer_shapes, _order_operands, construct
 from elenas_jax.graphs.liveness import liveness
 from elenas_jax.graphs.program import TIME, check_valid
-from elenas_jax.graphs.statements import Notation, Reading, Text, Value, Writer, read
+from elenas_jax.graphs.statements import Notation, Reading, Text, Value, Writer, read, rounded
 
 # Transforms that equations do not write as a function.
 _EQUATION_FORMS = {"transpose": "{x}^T", "one_minus": "1 - {x}", "negate": "-{x}", "square": "{x}^2"}
@@ -90,6 +90,7 @@ def flax_source(
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name in ("jax", "jnp", "nn"):
         raise ValueError(f"name is {name!r}; it must be a name that a Python class can have.")
+    graph = rounded(graph)
     widths = dict(in_features=in_features, out_features=out_features, hidden_features=hidden_features)
     check_valid(_construct(graph, **widths, head=head, time_steps=time_steps))
     reading = read(graph, head)
@@ -153,7 +154,7 @@ def _node_shapes(
     transforms = np.zeros(graph.num_nodes, np.int32)
     for node, row in reading.transforms.items():
         transforms[node] = row.code
-    rows, cols, fits = _infer(jnp.asarray(graph.edges), jnp.asarray(transforms), head, sizes)
+    rows, cols, fits = _infer(graph.edges, jnp.asarray(transforms), head, sizes)
     return list(zip(np.asarray(rows).tolist(), np.asarray(cols).tolist(), strict=True)), bool(fits)
 
 

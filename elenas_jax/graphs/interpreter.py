@@ -13,6 +13,7 @@ import numpy as np
 
 from elenas_jax.graphs import execution
 from elenas_jax.graphs.execution import Layout, Machine
+from elenas_jax.graphs.instructions import find_operations
 from elenas_jax.graphs.liveness import VALID
 from elenas_jax.graphs.program import LAYOUTS, Program, check_valid, find_layout, trim
 
@@ -39,7 +40,8 @@ def specialise(program: Program) -> Program:
         raise ValueError("Recurrent programs and others run in different layouts; specialise them apart.")
     longest = int(np.max(np.asarray(program.phase_ends)[..., -1], initial=1))
     layout = LAYOUTS[int(np.max(layouts, initial=0))]
-    return dataclasses.replace(trim(program, _bucket(longest)), layout=layout)
+    program = trim(program, _bucket(longest))
+    return dataclasses.replace(program, layout=layout, operations=find_operations(program.op))
 
 
 def padded_width(program: Program, kind: str, time_steps: int) -> int:
@@ -87,13 +89,16 @@ def interpret(
       ValueError: for an invalid program, or inputs of another shape than the program's.
     """
     if inputs.ndim != 3 or inputs.shape[-1] != program.in_features:
-        raise ValueError(f"inputs have shape {inputs.shape}; the program needs [N, T, {program.in_features}].")
-    if program.time_steps is not None and program.layout != "row" and inputs.shape[1] != program.time_steps:
-        if not isinstance(program.recurrent, jax.core.Tracer) and not program.recurrent:
-            raise ValueError(
-                f"The program was constructed for {program.time_steps} time steps; the inputs have {inputs.shape[1]}."
-            )
+        raise ValueError(
+            f"inputs have shape {inputs.shape}; the program needs [N, T, {program.in_features}]."
+        )
     traced = isinstance(program.status, jax.core.Tracer)
+    fixed = program.time_steps is not None and not traced and not program.recurrent
+    if fixed and inputs.shape[1] != program.time_steps:
+        raise ValueError(
+            f"The program was constructed for {program.time_steps} time steps; "
+            f"the inputs have {inputs.shape[1]}."
+        )
     if traced:
         if program.layout is not None:
             outputs, last = _run(program, params, inputs, carry, program.layout)
@@ -115,7 +120,7 @@ def interpret(
 def _run(program: Program, params: dict, inputs, carry, kind: str):
     """Runs in a layout; outputs `[N, T, out]` and the carry."""
     num, time, _ = inputs.shape
-    layout = Layout(kind, padded_width(program, kind, time), time)
+    layout = Layout(kind, padded_width(program, kind, time), time, operations=program.operations)
     num_slots = program.max_instructions + 1
     if carry is None:
         carry = Carry(jnp.zeros((num_slots, num, layout.rows, layout.width)))

@@ -30,7 +30,17 @@ REASONS = (
     "needs a fixed length",
     "too long",
 )
-VALID, NO_PATH, NO_FINAL, ILLEGITIMATE_RECURSION, SHAPES, OUTPUT_ROWS, NO_PARAMETERS, FIXED_LENGTH, TOO_LONG = range(9)
+(
+    VALID,
+    NO_PATH,
+    NO_FINAL,
+    ILLEGITIMATE_RECURSION,
+    SHAPES,
+    OUTPUT_ROWS,
+    NO_PARAMETERS,
+    FIXED_LENGTH,
+    TOO_LONG,
+) = range(9)
 
 
 def explain(status: int) -> str:
@@ -97,14 +107,13 @@ def living_edges(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
         return fed, jnp.any(fed != alive)
 
     # Starts from everything alive, so nodes only die: at most as many rounds as nodes.
-    alive, _ = jax.lax.while_loop(
-        lambda state: state[1], feed, (jnp.ones(num_nodes, bool), jnp.bool_(True))
-    )
+    alive, _ = jax.lax.while_loop(lambda state: state[1], feed, (jnp.ones(num_nodes, bool), jnp.bool_(True)))
     return jnp.where(alive[:, None] & alive[None, :], combining, 0), alive
 
 
+@jax.jit
 def liveness(graph: ComputationGraph) -> Liveness:
-    """Finds the network of a graph; jittable, unbatched."""
+    """Finds the network of a graph; unbatched."""
     edges = jnp.asarray(graph.edges)
     num_nodes = edges.shape[0]
     intermediate = jnp.asarray(intermediate_nodes(num_nodes))
@@ -131,7 +140,9 @@ def liveness(graph: ComputationGraph) -> Liveness:
     reach_within_step = reachable(within_step & in_network)
     cyclic = jnp.any(jnp.diagonal(reach_within_step))
     reason = jnp.where(
-        ~jnp.any(reached), NO_PATH, jnp.where(final < 0, NO_FINAL, jnp.where(cyclic, ILLEGITIMATE_RECURSION, VALID))
+        ~jnp.any(reached),
+        NO_PATH,
+        jnp.where(final < 0, NO_FINAL, jnp.where(cyclic, ILLEGITIMATE_RECURSION, VALID)),
     )
     return Liveness(
         kept, alive, network, final, depends_on_input, recurrent, reach_within_step, reason.astype(jnp.int32)

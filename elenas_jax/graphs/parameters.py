@@ -5,6 +5,7 @@ Packed, the parameters of a program are `{"rows": [L, W], "head_kernel": [hidden
 the order of nodes, padded with zeros on the right to the program's width W.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,8 +25,11 @@ def num_rows(program: Program) -> int:
     return max(1, program.parameter_rows.shape[-1] * program.width)
 
 
-def init_params(key: jax.Array, program: Program, *, rows: int | None = None, width: int | None = None) -> dict:
-    """Draws parameters; jittable, unbatched.
+@functools.partial(jax.jit, static_argnames=("rows", "width"))
+def init_params(
+    key: jax.Array, program: Program, *, rows: int | None = None, width: int | None = None
+) -> dict:
+    """Draws parameters; unbatched.
 
     A number depends on the key, the parameter's place among initial nodes, its row and its
     column alone: not on padding.
@@ -105,7 +109,9 @@ def pack_params(program: Program, unpacked: Mapping) -> dict:
         raise ValueError(f"Parameters do not match the program: missing {missing}, surplus {surplus}.")
     for name, shape in shapes.items():
         if np.shape(unpacked[name]) != shape:
-            raise ValueError(f"Parameter {name!r} has shape {np.shape(unpacked[name])}; the program needs {shape}.")
+            raise ValueError(
+                f"Parameter {name!r} has shape {np.shape(unpacked[name])}; the program needs {shape}."
+            )
     rows = np.zeros((num_rows(program), program.width), np.float32)
     for node, first, r, c in places:
         rows[first : first + r, :c] = unpacked[node]

@@ -6,6 +6,7 @@ the same for all of a population.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -64,8 +65,9 @@ class Program:
     hidden_features: int = dataclasses.field(metadata={"static": True})
     head: str = dataclasses.field(metadata={"static": True})
     time_steps: int | None = dataclasses.field(metadata={"static": True})
-    # One of LAYOUTS where it is known for the whole batch, see `specialise`.
+    # One of LAYOUTS, and of OPERATION_SETS, that hold for the whole batch, see `specialise`.
     layout: str | None = dataclasses.field(default=None, metadata={"static": True})
+    operations: str = dataclasses.field(default="extended", metadata={"static": True})
 
     @property
     def max_instructions(self) -> int:
@@ -107,6 +109,7 @@ def _resolve(size: jax.Array, time_steps: int) -> jax.Array:
     return jnp.where(size == TIME, time_steps, size)
 
 
+@functools.partial(jax.jit, static_argnames="time_steps")
 def num_flops(program: Program, time_steps: int) -> jax.Array:
     """Returns the forward cost of one example as float32, 2 per multiply-add.
 
@@ -143,7 +146,9 @@ def find_layout(program: Program) -> np.ndarray:
     is_value = (place >= ends[..., CONSTANTS, None]) & (place < ends[..., AFTER, None])
     one_row = np.all((np.asarray(program.rows)[..., 1:] == 1) | ~is_value, axis=-1)
     recurrent = np.asarray(program.recurrent)
-    return np.where(recurrent, np.where(one_row, LAYOUTS.index("row"), LAYOUTS.index("matrix")), LAYOUTS.index("sequence"))
+    return np.where(
+        recurrent, np.where(one_row, LAYOUTS.index("row"), LAYOUTS.index("matrix")), LAYOUTS.index("sequence")
+    )
 
 
 def trim(program: Program, max_instructions: int) -> Program:

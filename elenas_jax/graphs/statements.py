@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.graphs.computation import MATMUL, ComputationGraph
+from elenas_jax.graphs.computation import MATMUL, ComputationGraph, pad_graph
 from elenas_jax.graphs.liveness import NO_PARAMETERS, VALID, explain, liveness
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.ops import COMBINING, TRANSFORMING, TRANSFORMING_BY_NAME, Combining, Transforming
@@ -72,6 +71,11 @@ class Notation(NamedTuple):
 _liveness = jax.jit(liveness)
 
 
+def rounded(graph: ComputationGraph) -> ComputationGraph:
+    """Pads a graph to a multiple of 32 nodes, so that graphs of many sizes share compilations."""
+    return pad_graph(graph, -(-graph.num_nodes // 32) * 32)
+
+
 def read(graph: ComputationGraph, head: str) -> Reading:
     """Reads the network of a graph.
 
@@ -81,7 +85,7 @@ def read(graph: ComputationGraph, head: str) -> Reading:
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}; allowed are {', '.join(map(repr, HEADS))}.")
-    live = jax.tree.map(np.asarray, _liveness(ComputationGraph(jnp.asarray(graph.edges))))
+    live = jax.tree.map(np.asarray, _liveness(rounded(graph)))
     nodes = [int(node) for node in np.flatnonzero(live.network)]
     parameters = [node for node in nodes if node % 2]
     status = int(live.reason)

@@ -84,14 +84,23 @@ TRANSFORMING = (
         is_activation=True,
         grad=lambda x, y, g: jnp.where(x > 0, g, 0.0),
     ),
-    Transforming("transpose", 4, "transpose", "#cdb7e6", _transpose, "jnp.swapaxes({x}, -1, -2)", "transpose"),
+    Transforming(
+        "transpose", 4, "transpose", "#cdb7e6", _transpose, "jnp.swapaxes({x}, -1, -2)", "transpose"
+    ),
     Transforming("softmax", 5, "softmax", "#f3b3bd", _softmax, "jax.nn.softmax({x}, axis=-1)", "same"),
     Transforming(
         "one_minus", 6, "one_minus", "#d8c3a5", lambda x, _: 1 - x, "1 - {x}", "same", grad=lambda x, y, g: -g
     ),
     Transforming("negate", 7, "negate", "#c9c9e8", lambda x, _: -x, "-{x}", "same", grad=lambda x, y, g: -g),
     Transforming(
-        "square", 8, "square", "#e8d36b", lambda x, _: x * x, "jnp.square({x})", "same", grad=lambda x, y, g: 2 * x * g
+        "square",
+        8,
+        "square",
+        "#e8d36b",
+        lambda x, _: x * x,
+        "jnp.square({x})",
+        "same",
+        grad=lambda x, y, g: 2 * x * g,
     ),
     Transforming("gelu", 9, "gelu", "#8fd0c5", lambda x, _: jax.nn.gelu(x), "jax.nn.gelu({x})", "same"),
     Transforming(
@@ -104,7 +113,13 @@ TRANSFORMING = (
         "same",
     ),
     Transforming(
-        "mean_rows", 11, "mean_rows", "#e0b8d8", _mean_rows, "jnp.mean({x}, axis=-2, keepdims=True)", "one_row"
+        "mean_rows",
+        11,
+        "mean_rows",
+        "#e0b8d8",
+        _mean_rows,
+        "jnp.mean({x}, axis=-2, keepdims=True)",
+        "one_row",
     ),
 )
 

@@ -116,9 +116,13 @@ def make_elenas(
         def accepts(child: ComputationGraph) -> Array:
             return is_valid(child) & jnp.any(liveness(child).edges != network)
 
-        return retry(key, lambda key_change: change(choices, key_change, parent, most_changes), accepts, parent)
+        return retry(
+            key, lambda key_change: change(choices, key_change, parent, most_changes), accepts, parent
+        )
 
-    def crossover(key: Array, candidate_a: ComputationGraph, candidate_b: ComputationGraph) -> ComputationGraph:
+    def crossover(
+        key: Array, candidate_a: ComputationGraph, candidate_b: ComputationGraph
+    ) -> ComputationGraph:
         parent = ComputationGraph(jnp.asarray(candidate_a.edges))
         return retry(key, lambda key_cross: cross(choices, key_cross, parent, candidate_b), is_valid, parent)
 

@@ -47,15 +47,15 @@ def draw_network(graph: ComputationGraph, head: str) -> dict[str, Any]:
     drawn = []
     for source, target in np.argwhere(edges).tolist():
         if source != target:
-            row = COMBINING[edges[source, target]]
+            combining = COMBINING[edges[source, target]]
             drawn.append(
                 {
                     "source": source,
                     "target": target,
-                    "operation": row.name,
-                    "symbol": row.symbol,
-                    "colour": row.colour,
-                    "delayed": row.delayed,
+                    "operation": combining.name,
+                    "symbol": combining.symbol,
+                    "colour": combining.colour,
+                    "delayed": combining.delayed,
                 }
             )
     used_edges = {edge["operation"] for edge in drawn}

@@ -77,14 +77,23 @@ def shaping_weights(weights: Mapping[str, float]) -> ShapingWeights:
     """
     for name, value in weights.items():
         if name not in ShapingWeights._fields:
-            raise ValueError(f"Unknown shaping weight {name!r}; allowed are {', '.join(ShapingWeights._fields)}.")
+            raise ValueError(
+                f"Unknown shaping weight {name!r}; allowed are {', '.join(ShapingWeights._fields)}."
+            )
         if not value >= 0:
             raise ValueError(f"The shaping weight {name!r} is {value}; it must not be negative.")
     return ShapingWeights(**weights)
 
 
+PAPER_WEIGHTS = ShapingWeights()
+
+
 def make_growth(
-    choices: Choices, *, order: str = "subgraphs", weights: ShapingWeights = ShapingWeights(), threshold: float = 0.8
+    choices: Choices,
+    *,
+    order: str = "subgraphs",
+    weights: ShapingWeights = PAPER_WEIGHTS,
+    threshold: float = 0.8,
 ) -> Growth:
     """Builds the growth of ELENAS graphs.
 
@@ -202,7 +211,9 @@ def _make_observer(choices: Choices):
         states = _node_states(edges)
         nodes = jnp.concatenate([constant_nodes, jnp.stack(states, axis=1)], axis=1)
         codes = edges[sources, targets].astype(jnp.int32)
-        one_hot = jax.nn.one_hot(jnp.asarray(column)[jnp.where(is_self, codes + len(COMBINING), codes)], len(drawn))
+        one_hot = jax.nn.one_hot(
+            jnp.asarray(column)[jnp.where(is_self, codes + len(COMBINING), codes)], len(drawn)
+        )
         dead = states.dead[sources] | states.dead[targets]
         features = jnp.concatenate([one_hot, jnp.stack([dead, predicted], axis=1)], axis=1)
         features = jnp.concatenate([features, features[turned]])

@@ -66,7 +66,9 @@ def operation_codes(operations: str | Sequence[Sequence[str]]) -> tuple[np.ndarr
             raise ValueError(f"operations is {operations!r}; allowed are {known}, or two lists of names.")
         operations = OPERATION_SETS[operations]
     if len(operations) != 2 or any(isinstance(names, str) for names in operations):
-        raise ValueError(f"operations is {operations!r}; it must be two lists of names, combining and transforming.")
+        raise ValueError(
+            f"operations is {operations!r}; it must be two lists of names, combining and transforming."
+        )
     found = []
     for names, table, kind in zip(
         operations, (COMBINING_BY_NAME, TRANSFORMING_BY_NAME), ("combining", "transforming"), strict=True
@@ -76,7 +78,9 @@ def operation_codes(operations: str | Sequence[Sequence[str]]) -> tuple[np.ndarr
             if name not in table:
                 raise ValueError(f"Unknown {kind} operation {name!r}; allowed are {', '.join(table)}.")
         if start not in names:
-            raise ValueError(f"The {kind} operations {tuple(names)} lack {start!r}, which every graph starts with.")
+            raise ValueError(
+                f"The {kind} operations {tuple(names)} lack {start!r}, which every graph starts with."
+            )
         found.append(np.array(sorted({table[name].code for name in names}), np.int8))
     return found[0], found[1]
 
@@ -126,7 +130,9 @@ def _expected_incoming(changes: Incoming) -> dict[str, np.ndarray]:
     """Returns, for each kind of edge, the expected number by combining code."""
     for kind, row in changes.items():
         if kind not in EDGE_KINDS:
-            raise ValueError(f"Unknown kind of edge {kind!r} in incoming; allowed are {', '.join(EDGE_KINDS)}.")
+            raise ValueError(
+                f"Unknown kind of edge {kind!r} in incoming; allowed are {', '.join(EDGE_KINDS)}."
+            )
         for name, value in row.items():
             if name not in COMBINING_BY_NAME or name == "none":
                 allowed = ", ".join(name for name in COMBINING_BY_NAME if name != "none")
@@ -144,7 +150,9 @@ def _expected_incoming(changes: Incoming) -> dict[str, np.ndarray]:
 def _transform_weights(changes: Mapping[str, float]) -> np.ndarray:
     for name, value in changes.items():
         if name not in TRANSFORMING_BY_NAME:
-            raise ValueError(f"Unknown operation {name!r} in transforms; allowed are {', '.join(TRANSFORMING_BY_NAME)}.")
+            raise ValueError(
+                f"Unknown operation {name!r} in transforms; allowed are {', '.join(TRANSFORMING_BY_NAME)}."
+            )
         if not value >= 0:
             raise ValueError(f"transforms[{name!r}] is {value}; it must not be negative.")
     weights = TRANSFORMS | dict(changes)
@@ -185,7 +193,9 @@ def draw(choices: Choices, key: jax.Array) -> ComputationGraph:
     # One uniform number an edge: a Gumbel for each action would be five times the random bits.
     chances = choices.probabilities.astype(np.float64)
     ends = np.cumsum(chances, axis=1)
-    is_last = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1] - chances <= 0  # rounding must not draw what follows
+    is_last = (
+        np.cumsum(chances[:, ::-1], axis=1)[:, ::-1] - chances <= 0
+    )  # rounding must not draw what follows
     uniform = jax.random.uniform(key, (choices.num_steps, 1))
     actions = jnp.sum(uniform >= jnp.asarray(np.where(is_last, 2.0, ends), jnp.float32), axis=1)
     return graph_from_actions(choices, actions)
@@ -214,7 +224,11 @@ def change(choices: Choices, key: jax.Array, graph: ComputationGraph, most_chang
     return graph_from_actions(choices, actions)
 
 
-def cross(choices: Choices, key: jax.Array, graph_a: ComputationGraph, graph_b: ComputationGraph) -> ComputationGraph:
+def cross(
+    choices: Choices, key: jax.Array, graph_a: ComputationGraph, graph_b: ComputationGraph
+) -> ComputationGraph:
     """Takes each target's incoming edges, self-edge included, from one of two graphs."""
     from_a = jax.random.bernoulli(key, shape=(choices.num_nodes,))
-    return ComputationGraph(jnp.where(from_a[None, :], jnp.asarray(graph_a.edges), jnp.asarray(graph_b.edges)))
+    return ComputationGraph(
+        jnp.where(from_a[None, :], jnp.asarray(graph_a.edges), jnp.asarray(graph_b.edges))
+    )

@@ -16,10 +16,28 @@ import optax
 
 from elenas_jax.policies import GraphPolicy
 from elenas_jax.strategies.rewards import RewardFn, make_reward
-from elenas_jax.strategies.rollouts import PolicyFn, Rollout, episodes_at_once, masked_logits, replay, roll_out
-from elenas_jax.types import NOT_EVALUATED, OK, Array, Evaluation, Growth, Proposal, PyTree, SearchSpace, Strategy
+from elenas_jax.strategies.rollouts import PolicyFn, Rollout, make_policy, replay, roll_out, side_by_side
+from elenas_jax.types import (
+    NOT_EVALUATED,
+    OK,
+    Array,
+    Evaluation,
+    Growth,
+    Proposal,
+    PyTree,
+    SearchSpace,
+    Strategy,
+)
 
-DIAGNOSTICS = ("mean_return", "valid_share", "entropy", "divergence", "baseline_loss", "gradient_norm", "elite_return")
+DIAGNOSTICS = (
+    "mean_return",
+    "valid_share",
+    "entropy",
+    "divergence",
+    "baseline_loss",
+    "gradient_norm",
+    "elite_return",
+)
 
 
 class Moments(NamedTuple):
@@ -62,10 +80,12 @@ def make_reinforce(
     space: SearchSpace,
     *,
     batch_size: int = 64,
-    num_trained: int = 16,
+    num_trained: int = 8,
     learning_rate: float = 3e-3,
     entropy_weight: float = 0.01,
     baseline_weight: float = 0.5,
+    exploration: float = 0.05,
+    num_minibatches: int = 4,
     num_elites: int = 8,
     imitation_weight: float = 0.1,
     discount: float = 1.0,
@@ -96,11 +116,9 @@ def make_reinforce(
     growth = space.growth
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
     model = GraphPolicy(growth.num_actions, width, num_rounds)
-    policy = model.apply
+    policy = make_policy(growth, model.apply, exploration)
     optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optax.adam(learning_rate))
     weights = LossWeights(entropy_weight, baseline_weight)
-    roll_out_at_once = episodes_at_once(growth, batch_size, width)
-    learn_at_once = episodes_at_once(growth, batch_size + num_elites, width)
 
     def init(key: Array) -> ReinforceState:
         key_params, key_start = jax.random.split(key)
@@ -117,7 +135,7 @@ def make_reinforce(
 
     @jax.jit
     def ask(key: Array, state: ReinforceState) -> tuple[Proposal, ReinforceState]:
-        final, rollout = roll_out(growth, policy, state.params, key, batch_size, roll_out_at_once)
+        final, rollout = roll_out(growth, policy, state.params, key, batch_size)
         candidates = jax.vmap(growth.candidate)(final)
         valid = jax.vmap(space.status)(candidates) == OK
         left_out = valid & (jnp.cumsum(valid) > num_trained)
@@ -133,12 +151,21 @@ def make_reinforce(
         total = jnp.sum(rewards, axis=1)
         moments = _update_moments(state.moments, total, told, moments_decay)
         elites = _update_elites(state.elites, pending, total, told & (evaluation.status == OK))
-        batch = _make_batch(growth, pending, before, _normalise(moments, returns), elites, imitation_weight)
+        batch = _make_batch(pending, before, _normalise(moments, returns))
+        imitated = _imitation_batch(growth, elites, imitation_weight)
 
-        (_, measures), gradient = loss_and_gradient(
-            growth, policy, state.params, batch, weights, learn_at_once
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        def update(carry, minibatch: Batch):
+            params, opt_state = carry
+            # Sums over a minibatch: as many times its share of the batch, and the elites each time.
+            minibatch = minibatch._replace(policy_weight=minibatch.policy_weight * num_minibatches)
+            minibatch = jax.tree.map(lambda ours, elite: jnp.concatenate([ours, elite]), minibatch, imitated)
+            (_, measures), gradient = loss_and_gradient(policy, params, minibatch, weights)
+            updates, opt_state = optimizer.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), (measures, optax.global_norm(gradient))
+
+        minibatches = jax.tree.map(lambda leaf: leaf.reshape(num_minibatches, -1, *leaf.shape[1:]), batch)
+        (params, opt_state), measured = jax.lax.scan(update, (state.params, state.opt_state), minibatches)
+        measures, gradient_norm = jax.tree.map(jnp.mean, measured)
         best = jnp.where(jnp.isfinite(elites.returns), elites.returns, jnp.nan)
         diagnostics = jnp.stack(
             [
@@ -147,11 +174,10 @@ def make_reinforce(
                 measures.entropy,
                 measures.divergence,
                 measures.baseline_loss,
-                optax.global_norm(gradient),
+                gradient_norm,
                 jnp.nanmean(best),
             ]
         )
-        params = optax.apply_updates(state.params, updates)
         return state._replace(
             params=params, opt_state=opt_state, elites=elites, moments=moments, diagnostics=diagnostics
         )
@@ -197,17 +223,15 @@ def rewards_to_go(rewards: Array, discount: float) -> Array:
 
 
 def loss_and_gradient(
-    growth: Growth, policy: PolicyFn, params: PyTree, batch: Batch, weights: LossWeights, at_once: int
+    policy: PolicyFn, params: PyTree, batch: Batch, weights: LossWeights
 ) -> tuple[tuple[Array, Measures], PyTree]:
     """Returns loss, measures and gradient, summed over steps and episodes by their weights.
 
-    Gradients are added up step by step, `at_once` episodes side by side, so that memory does not
-    grow with the length of episodes.
+    Gradients are added up step by step, so that memory does not grow with the length of episodes.
     """
 
     def one_step(params: PyTree, step: Batch) -> tuple[Array, Measures]:
-        log_probs, baseline = masked_logits(growth, policy, params, step.states)
-        prior = _sampler_log_probs(growth, step.states)
+        log_probs, prior, baseline = policy(params, step.states)
         probs = jnp.exp(log_probs)
         entropy = -jnp.sum(probs * log_probs)
         divergence = jnp.sum(probs * (log_probs - prior))
@@ -217,51 +241,37 @@ def loss_and_gradient(
         loss += step.policy_weight * (weights.entropy * divergence + weights.baseline * error)
         return loss, Measures(*(step.policy_weight * each for each in (entropy, divergence, error)))
 
-    def steps(params: PyTree, step: Batch) -> tuple[Array, Measures]:
+    def all_episodes(params: PyTree, step: Batch) -> tuple[Array, Measures]:
         return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, step))
 
-    def accumulate_steps(carry, step: Batch):
-        found = jax.value_and_grad(steps, has_aux=True)(params, step)
+    def accumulate(carry, step: Batch):
+        found = jax.value_and_grad(all_episodes if side_by_side() else one_step, has_aux=True)(params, step)
         return jax.tree.map(jnp.add, carry, found), None
 
-    def accumulate_episodes(carry, episodes: Batch):
-        time_first = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
-        return jax.lax.scan(accumulate_steps, carry, time_first)[0], None
+    def in_turn(leaf: Array) -> Array:
+        return jnp.swapaxes(leaf, 0, 1) if side_by_side() else leaf.reshape(-1, *leaf.shape[2:])
 
     zero = jnp.float32(0.0)
     start = ((zero, Measures(zero, zero, zero)), jax.tree.map(jnp.zeros_like, params))
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, at_once, *leaf.shape[1:]), batch)
-    return jax.lax.scan(accumulate_episodes, start, parts)[0]
+    return jax.lax.scan(accumulate, start, jax.tree.map(in_turn, batch))[0]
 
 
-def _sampler_log_probs(growth: Growth, state: PyTree) -> Array:
-    """Returns the `[K]` log-probabilities of the space's sampler; uniform where it shows none."""
-    shown = growth.observe(state).graph.globals
-    logits = jnp.zeros(growth.num_actions) if shown is None else shown[0]
-    return jax.nn.log_softmax(jnp.where(growth.valid_actions(state), logits, -1e9))
-
-
-def _make_batch(
-    growth: Growth, pending: Rollout, before: PyTree, returns: Array, elites: Elites, imitation_weight: float
-) -> Batch:
-    """Puts this generation's episodes and the elites one after the other."""
+def _make_batch(pending: Rollout, before: PyTree, returns: Array) -> Batch:
+    """Makes a batch of this generation's episodes."""
     num_told = jnp.maximum(jnp.sum(jnp.any(pending.valid_steps, axis=1)), 1)
-    is_elite = jnp.isfinite(elites.returns)
-    elite_before, _ = replay(growth, elites.episodes)
     # Divided by episodes, not by steps: padding must not shrink the gradient.
-    policy_weight = pending.valid_steps / num_told
+    weight = pending.valid_steps / num_told
+    return Batch(before, pending.actions, returns, weight, jnp.zeros_like(weight))
+
+
+def _imitation_batch(growth: Growth, elites: Elites, imitation_weight: float) -> Batch:
+    """Makes a batch of the elites."""
+    is_elite = jnp.isfinite(elites.returns)
     share = imitation_weight * is_elite / jnp.maximum(jnp.sum(is_elite), 1)
+    before, _ = replay(growth, elites.episodes)
     nothing = jnp.zeros(elites.episodes.actions.shape)
-
-    def followed(ours: Array, elite: Array) -> Array:
-        return jnp.concatenate([ours, elite])
-
     return Batch(
-        states=jax.tree.map(followed, before, elite_before),
-        actions=followed(pending.actions, elites.episodes.actions),
-        returns=followed(returns, nothing),
-        policy_weight=followed(policy_weight, nothing),
-        imitation_weight=followed(jnp.zeros_like(policy_weight), elites.episodes.valid_steps * share[:, None]),
+        before, elites.episodes.actions, nothing, nothing, elites.episodes.valid_steps * share[:, None]
     )
 
 

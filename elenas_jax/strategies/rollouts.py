@@ -1,19 +1,28 @@
 """Whole batches of episodes in one compiled scan: a policy builds candidates step by step."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elenas_jax.types import Array, Growth, Observation, PyTree
 
-PolicyFn = Callable[[PyTree, Observation], tuple[Array, Array]]  # params, one observation -> logits, baseline
+ModelFn = Callable[..., Any]  # params, Observation -> [K] logits, [] baseline
+    [PyTree, Observation], tuple[Array, Array]
+]  # params, one observation -> logits [K], baseline []
 
 
-# Messages that are worked on at once by a CPU: more do not stay in its caches, and gradients of
-# batched gathers and scatters then take ten times as long. Accelerators take all episodes at once.
-_CPU_MESSAGES = 1 << 15
+class Choice(NamedTuple):
+    """How a policy sees one state."""
+
+    log_probs: Array  # [K] of the actions, about -inf where an action is not valid
+    sampler_log_probs: Array  # [K] of the space's own sampler
+    baseline: Array  # [] expected return
+
+
+PolicyFn = Callable[[PyTree, PyTree], Choice]  # params, one state -> Choice
 
 
 class Rollout(NamedTuple):
@@ -25,34 +34,52 @@ class Rollout(NamedTuple):
     valid_steps: Array  # [E, S] bool, False after an episode's end
 
 
-def episodes_at_once(growth: Growth, num_episodes: int, width: int) -> int:
-    """Returns how many episodes to work on side by side, a divisor of `num_episodes`."""
-    if jax.default_backend() != "cpu":
-        return num_episodes
-    observation = jax.eval_shape(lambda key: growth.observe(growth.start(key)), jax.random.key(0))
-    most = max(1, _CPU_MESSAGES // (observation.graph.senders.shape[0] * width))
-    return max(size for size in range(1, min(most, num_episodes) + 1) if num_episodes % size == 0)
+def side_by_side() -> bool:
+    """Whether episodes are best worked on all at once.
+
+    Not on a CPU: one graph's messages stay in its caches, those of a batch do not, and gradients
+    of batched gathers and scatters take up to ten times as long there.
+    """
+    return jax.default_backend() != "cpu"
 
 
-def masked_logits(growth: Growth, policy: PolicyFn, params: PyTree, state: PyTree) -> tuple[Array, Array]:
-    """Returns `[K]` log-probabilities, about -inf where an action is not valid, and the `[]` baseline."""
-    logits, baseline = policy(params, growth.observe(state))
-    # Not -inf: products with a probability of zero must stay finite, gradients included.
-    logits = jnp.where(growth.valid_actions(state), logits, -1e9)
-    return jax.nn.log_softmax(logits), baseline
+def make_policy(growth: Growth, model: ModelFn, exploration: float) -> PolicyFn:
+    """Makes a model choose among valid actions, with some draws from the space's sampler.
+
+    Args:
+      growth: what is built.
+      model: logits and baseline from an observation.
+      exploration: share of the sampler in the policy's probabilities, 0 to below 1. Whatever the
+        model has learned, that share of actions is as likely as in the sampler.
+    """
+
+    def policy(params: PyTree, state: PyTree) -> Choice:
+        observation = growth.observe(state)
+        valid_actions = growth.valid_actions(state)
+        logits, baseline = model(params, observation)
+        shown = observation.graph.globals
+        prior = jnp.zeros_like(logits) if shown is None else shown[0]
+        # Not -inf: products with a probability of zero must stay finite, gradients included.
+        log_probs = jax.nn.log_softmax(jnp.where(valid_actions, logits, -1e9))
+        prior = jax.nn.log_softmax(jnp.where(valid_actions, prior, -1e9))
+        if exploration:
+            log_probs = jnp.logaddexp(log_probs + np.log1p(-exploration), prior + np.log(exploration))
+        return Choice(log_probs, prior, baseline)
+
+    return policy
 
 
 def roll_out(
-    growth: Growth, policy: PolicyFn, params: PyTree, key: Array, num_episodes: int, at_once: int
+    growth: Growth, policy: PolicyFn, params: PyTree, key: Array, num_episodes: int
 ) -> tuple[PyTree, Rollout]:
-    """Plays episodes from start to end, `at_once` of them side by side.
+    """Plays episodes from start to end.
 
     Returns:
       States after the last step, leaves `[E, ...]`, and what was done.
     """
 
     def step(state: PyTree, key_action: Array):
-        log_probs, _ = masked_logits(growth, policy, params, state)
+        log_probs = policy(params, state).log_probs
         action = jax.random.categorical(key_action, log_probs).astype(jnp.int32)
         return growth.extend(state, action), (action, log_probs[action], ~growth.is_done(state))
 
@@ -62,7 +89,8 @@ def roll_out(
         final, taken = jax.lax.scan(step, start, jax.random.split(key_actions, growth.num_steps))
         return final, Rollout(start, *taken)
 
-    return jax.lax.map(episode, jax.random.split(key, num_episodes), batch_size=at_once)
+    play = jax.vmap(episode) if side_by_side() else lambda keys: jax.lax.map(episode, keys)
+    return play(jax.random.split(key, num_episodes))
 
 
 def replay(growth: Growth, rollout: Rollout) -> tuple[PyTree, PyTree]:

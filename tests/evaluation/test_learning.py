@@ -15,6 +15,8 @@ CASES = [
     (make_task("adding", length=4, valid_samples=512), 600, 0.60),
     (make_task("memory", length=8, valid_samples=512), 600, 0.60),
 ]
+
+
 @pytest.mark.parametrize(
     ("task", "steps", "least"), CASES, ids=[f"{task.name}-{task.variant}" for task, _, _ in CASES]
 )
@@ -25,7 +27,9 @@ def test_lstm_learns(task, steps, least):
     assert record["status"] == "ok" and record["metric"] >= least
 
 
-@pytest.mark.parametrize("task", [task for task, _, _ in CASES], ids=[f"{t.name}-{t.variant}" for t, _, _ in CASES])
+@pytest.mark.parametrize(
+    "task", [task for task, _, _ in CASES], ids=[f"{t.name}-{t.variant}" for t, _, _ in CASES]
+)
 def test_a_constant_does_not(task):
     """The best of many constant answers, and of every class, stays far below what the LSTM reaches."""
     targets = task.sample(jax.random.key(0), 4096).targets

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from elenas_jax.evaluation import MemoryCache, make_population_evaluator
-from elenas_jax.evaluation.population import stack_graphs
+from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN, VALIDATION, data_key, weights_key
 from elenas_jax.graphs import (
     KNOWN_BLOCKS,
@@ -111,9 +111,7 @@ def test_score_does_not_depend_on_order_batch_or_company(evaluator, evaluation):
 
 def test_score_does_not_depend_on_the_numbers_of_nodes(evaluation):
     graph = KNOWN_BLOCKS["elena1"]
-    renamed = from_edges(
-        23, [(6 if s == 2 else s, 6 if t == 2 else t, name) for s, t, name in _moved(graph)]
-    )
+    renamed = from_edges(23, [(6 if s == 2 else s, 6 if t == 2 else t, name) for s, t, name in _moved(graph)])
     found = make().evaluate(ComputationGraph(renamed.edges[None]), 0)
     np.testing.assert_array_equal(found.metrics[0], evaluation.metrics[1])
 
@@ -170,7 +168,9 @@ def test_cache_is_asked_first_and_holds_what_was_trained(evaluation):
 
 def test_replicates_budgets_and_settings_have_keys_of_their_own():
     first, second = make(budgets=(0.5, 1.0)), make(budgets=(0.5, 1.0), learning_rate=1e-3)
-    keys = {one.cache_key(b"graph", budget, r) for one in (first, second) for budget in (0, 1) for r in (0, 1)}
+    keys = {
+        one.cache_key(b"graph", budget, r) for one in (first, second) for budget in (0, 1) for r in (0, 1)
+    }
     assert len(keys) == 8
 
 
@@ -201,8 +201,16 @@ def test_invalid_candidates_are_reported_and_skipped_ones_are_not_trained(evalua
 
 def test_a_candidate_that_diverges_is_a_result():
     blowing_up = from_edges(
-        9, [(0, 2, "matmul"), (1, 2, "matmul"), (2, 2, "relu"), (4, 2, "add"), (6, 2, "add"), (2, 4, "recursion")]
-        + [(2, 6, "recursion")]
+        9,
+        [
+            (0, 2, "matmul"),
+            (1, 2, "matmul"),
+            (2, 2, "relu"),
+            (4, 2, "add"),
+            (6, 2, "add"),
+            (2, 4, "recursion"),
+            (2, 6, "recursion"),
+        ],
     )
     graphs = [KNOWN_BLOCKS["elman"], blowing_up]
     found = make(learning_rate=1e30).evaluate(ComputationGraph(stack_graphs(graphs)), 0)
@@ -214,12 +222,12 @@ def test_a_candidate_that_diverges_is_a_result():
     ("error", "status"), [("RESOURCE_EXHAUSTED: out of memory", OUT_OF_MEMORY), ("anything else", CRASHED)]
 )
 def test_a_crash_is_a_status(error, status, monkeypatch):
-    from elenas_jax.evaluation import population as module
+    from elenas_jax.evaluation import trainer as module
 
     def crash(*_):
         raise RuntimeError(error)
 
-    monkeypatch.setattr(module._Trainer, "_train_task", crash)
+    monkeypatch.setattr(module.Trainer, "_train_task", crash)
     found = make().evaluate(population(), 0)
     assert (found.status == status).all() and (found.score == 0).all()
 

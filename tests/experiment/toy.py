@@ -5,8 +5,9 @@ a typed key), and a generation takes milliseconds.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from elenas_jax.evaluation.cache import Cache, Record
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Archive
 from elenas_jax.experiment.checkpoint import Checkpoints
-from elenas_jax.experiment.loop import Experiment, Outcome, search
+from elenas_jax.experiment.loop import Experiment, Outcome, restore, search
 from elenas_jax.types import DIVERGED, OK, Evaluation, Proposal, SearchSpace, Strategy
 
 REASONS = ("valid", "sum is a multiple of five")
@@ -90,10 +91,16 @@ STRATEGY = Strategy(_init, _ask, _tell, lambda state: {"best": state.best_score}
 
 
 class ToyEvaluator:
-    """Trains nothing, in chunks of `CHUNK`; `fail_at` is called with a name at each moment that a kill may hit."""
+    """Trains nothing, in chunks of `CHUNK`; `fail_at` is called at moments that a kill may hit."""
 
     task_names = TASK_NAMES
-    plan = {"executor": "toy"}
+    plan: ClassVar = {
+        "devices": "2 x toy",
+        "num_devices": 2,
+        "candidates_per_chunk": 2 * CHUNK,
+        "executor": "toy",
+        "estimated_memory_gib": 0.001,
+    }
 
     def __init__(self, cache: Cache, fail_at: Callable[[str], None] = lambda where: None) -> None:
         self.cache = cache
@@ -157,6 +164,11 @@ def run_toy(
         experiment = Experiment(config, SPACE, STRATEGY, evaluator, jax.random.key(0))
         checkpoints = Checkpoints(run.checkpoints)
         try:
-            return search(experiment, run, archive, checkpoints), evaluator
+            state, rows = restore(experiment, run, archive, checkpoints)
+            return search(experiment, run, archive, checkpoints, state, rows), evaluator
         finally:
             checkpoints.close()
+
+
+if __name__ == "__main__":
+    run_toy(sys.argv[1], int(sys.argv[2]))

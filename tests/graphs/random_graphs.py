@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,9 @@ import numpy as np
 from elenas_jax.graphs import ComputationGraph, Program, construct, from_edges
 from tests.reference import REASONS, Network, analyse
 from tests.reference.evaluator import COMBINING, TRANSFORMING
+
+# Compiling is most of what these tests wait for; XLA's costly optimisations save nothing here.
+QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
 
 KINDS = ("rows", "matrices", "sequence")  # recurrent on rows, recurrent on matrices, whole sequence
 
@@ -52,7 +55,7 @@ def _code(name: str) -> int:
     return COMBINING.index(name) if name in COMBINING else TRANSFORMING.index(name)
 
 
-def _start(wanted: str, num_nodes: int, rng: np.random.Generator) -> np.ndarray:
+def _start(wanted: str, num_nodes: int, rng: np.random.Generator, extended: bool) -> np.ndarray:
     """Returns a small network of a kind, on random nodes; all kinds need 5 nodes, matrices at best 12."""
     edges = np.zeros((num_nodes, num_nodes), np.int8)
     even = rng.permutation(np.arange(2, num_nodes, 2))
@@ -62,6 +65,11 @@ def _start(wanted: str, num_nodes: int, rng: np.random.Generator) -> np.ndarray:
     if wanted == "rows":  # y = x W + y(t-1)
         edges[final, even[1]] = _code("recursion")
         edges[even[1], final] = _code("add")
+    elif wanted == "sequence" and extended and rng.random() < 0.3:  # y = mean(x W) W'
+        edges[0, even[1]] = edges[odd[1], even[1]] = _code("matmul")
+        edges[even[1], even[1]] = _code("mean_rows")
+        edges[0, final] = 0
+        edges[even[1], final] = _code("matmul")
     elif wanted == "sequence" and len(even) > 3 and rng.random() < 0.5:  # y = (x W) (x W')^T x
         query, key = sorted(even[1:3])
         edges[:, final] = 0
@@ -117,7 +125,7 @@ def walk(
       After every `thin` accepted changes the network at hand, and what was refused since.
     """
     num_codes = (len(COMBINING), len(TRANSFORMING)) if extended else (5, 5)
-    edges = _start(wanted, num_nodes, rng)
+    edges = _start(wanted, num_nodes, rng, extended)
     network = analyse(edges, **widths._asdict())
     refused: list[Drawn] = []
     accepted = 0
@@ -246,10 +254,17 @@ def _padded(found: Drawn, num_nodes: int) -> Drawn:
 def construct_all(name: str) -> Program:
     """Constructs a population in one compiled call; the batch of programs on the host."""
     drawn = population(name)
-    widths = drawn.setting.widths._asdict()
-    return jax.device_get(
-        jax.jit(jax.vmap(lambda edges: construct(ComputationGraph(edges), **widths)))(drawn.edges)
-    )
+    return jax.device_get(constructor(drawn.setting.widths, batched=True)(drawn.edges))
+
+
+@cache
+def constructor(widths: Widths, max_instructions: int | None = None, batched: bool = False) -> Any:
+    """Returns the compiled constructor of `[M, M]` edges, or of `[B, M, M]`."""
+
+    def run(edges: jax.Array) -> Program:
+        return construct(ComputationGraph(edges), **widths._asdict(), max_instructions=max_instructions)
+
+    return jax.jit(jax.vmap(run) if batched else run, compiler_options=QUICK_TO_COMPILE)
 
 
 def dead_edges(edges: np.ndarray, widths: dict, rng: np.random.Generator, attempts: int = 20) -> np.ndarray:

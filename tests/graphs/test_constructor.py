@@ -1,7 +1,5 @@
 """The constructor: which graphs become networks, for which reason others do not, and of which shapes."""
 
-from functools import cache
-
 import jax
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 
 from elenas_jax.graphs import (
     REASONS,
-    ComputationGraph,
     construct,
     explain,
     from_edges,
@@ -19,23 +16,21 @@ from elenas_jax.graphs import (
     pad_graph,
 )
 from tests import reference
-from tests.graphs.random_graphs import SETTINGS, Widths, construct_all, dead_edges, golden, population
+from tests.graphs.random_graphs import (
+    SETTINGS,
+    Widths,
+    construct_all,
+    constructor,
+    dead_edges,
+    golden,
+    population,
+)
 
 SIZE = 12  # hand-written graphs are padded to this, and use few widths, so that little is compiled
 PLAIN = Widths(3, 2, 4, "none", None)
 SQUARE = Widths(3, 3, 4, "none", None)  # in is out
 CUBE = Widths(3, 3, 4, "none", 3)  # ... is time
 HEAD = Widths(3, 2, 3, "linear", None)  # in is hidden
-
-
-@cache
-def constructor(widths, max_instructions=None):
-    """Returns the compiled constructor of one graph; `[M, M]` edges -> Program."""
-    return jax.jit(
-        lambda edges: construct(
-            ComputationGraph(edges), **widths._asdict(), max_instructions=max_instructions
-        )
-    )
 
 
 def both(num_nodes, edges, widths, max_instructions=None):
@@ -211,11 +206,11 @@ def test_equal_numbers_fit(widths, reason):
 
 @pytest.mark.parametrize(("head", "time_steps"), [("none", 32), ("linear", None)])
 def test_golden_graphs(head, time_steps):
-    widths = Widths(7, 1, 64, head, time_steps)._asdict()
+    widths = Widths(7, 1, 64, head, time_steps)
     records, edges = golden()
-    program = jax.device_get(jax.jit(jax.vmap(lambda e: construct(ComputationGraph(e), **widths)))(edges))
+    program = jax.device_get(constructor(widths, batched=True)(edges))
     for place, record in enumerate(records):
-        expected = reference.analyse(edges[place], **widths)
+        expected = reference.analyse(edges[place], **widths._asdict())
         assert explain(program.status[place]) == REASONS[expected.reason] == "valid"
         assert bool(program.recurrent[place]) == expected.recurrent == record["recurrent"]
         intermediate = [node for node in expected.live if node % 2 == 0 and node > 0]
@@ -268,7 +263,7 @@ def test_another_graph_does_not_compile_again():
     run = constructor(LARGER.setting.widths)
     run(LARGER.drawn[0].edges)
     before = run._cache_size()
-    for found in LARGER.drawn[::100]:
+    for found in LARGER.drawn[::50]:
         run(found.edges)
     assert run._cache_size() == before
 

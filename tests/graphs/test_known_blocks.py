@@ -1,32 +1,30 @@
 """Known blocks as graphs, against Flax's own cells and against their equations."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elenas_jax.graphs import (
-    construct,
-    explain,
-    init_params,
-    interpret,
-    is_recurrent,
-    liveness,
-    num_parameters,
-    pack_params,
-    pad_graph,
-    specialise,
-    unpack_params,
-)
+from elenas_jax.graphs import liveness, num_parameters, pack_params, pad_graph, unpack_params
 from elenas_jax.graphs.known_blocks import DARTS, ENAS, KNOWN_BLOCKS
 from elenas_jax.ops import OPERATION_SETS
+from tests.graphs.known_programs import (
+    EXAMPLES,
+    HIDDEN,
+    IN,
+    NAMES,
+    OUT,
+    STEPS,
+    build,
+    compiled_construct,
+    compiled_interpret,
+    draw_params,
+    interpret_with_gradients,
+    values_and_gradients,
+)
 
-NAMES = tuple(KNOWN_BLOCKS)
 PAPER = ("elman", "lstm", "linear_attention", "elena1", "elena2")
-IN, HIDDEN, OUT, EXAMPLES, STEPS = 3, 5, 2, 4, 6
 
 
 # Each block directly: (parameters by node, inputs [N, T, in], activation of Elman) -> [N, T, width].
@@ -42,7 +40,7 @@ def flax_elman(p, inputs, activation=jnp.tanh):
 
 
 def flax_lstm(p, inputs, cell=nn.OptimizedLSTMCell):
-    params = {}
+    params: dict = {}
     for place, gate in enumerate("ifgo"):
         kernel, recurrent_kernel, bias = (p[6 * place + offset] for offset in (1, 3, 5))
         params |= {f"i{gate}": {"kernel": kernel}, f"h{gate}": {"kernel": recurrent_kernel, "bias": bias[0]}}
@@ -144,59 +142,13 @@ FORMULAS = {
 }
 
 
-GROUPS = (
-    ("elman", "lstm", "mgu", "gru", "elena1", "elena2"),
-    ("linear_attention", "softmax_attention"),
-    ("enas", "darts"),
-)
-compiled = jax.jit(construct, static_argnames=("in_features", "out_features", "hidden_features", "head"))
-
-
-@functools.cache
-def build(name, head):
-    """Constructs a block, alike in padding and layout with its group, so that little is compiled."""
-    group = next(group for group in GROUPS if name in group)
-    programs = []
-    for member in group:
-        graph = pad_graph(KNOWN_BLOCKS[member], 110 if member in ("enas", "darts") else 32)
-        program = compiled(graph, in_features=IN, out_features=OUT, hidden_features=HIDDEN, head=head)
-        assert explain(program.status) == "valid"
-        assert is_recurrent(program) == (not member.endswith("attention"))
-        programs.append(jax.device_get(program))
-    together = specialise(jax.tree.map(lambda *fields: np.stack(fields), *programs))
-    return jax.tree.map(lambda field: field[group.index(name)], together)
-
-
 def draw(name, program, rng):
     """Draws parameters by node; the row that makes an average holds 1/number."""
-    shapes = unpack_params(program, init_params(jax.random.key(0), program))
-    params = {
-        node: rng.normal(0.0, 0.5, np.shape(value)).astype(np.float32) for node, value in shapes.items()
-    }
+    params = draw_params(program, rng)
     for genotype in {"enas": [ENAS], "darts": [DARTS]}.get(name, []):
         row = max(node for node in params if isinstance(node, int))
         params[row] = np.full_like(params[row], 1 / len(genotype[1]))
     return params
-
-
-run = jax.jit(interpret)  # the program is an argument, so that blocks share compilations
-
-
-def values_and_gradients(apply, params, inputs, cotangent):
-    """Returns outputs, and gradients of the sum of outputs * cotangent."""
-
-    def objective(params, inputs):
-        outputs = apply(params, inputs)
-        return jnp.sum(outputs * cotangent), outputs
-
-    (_, outputs), gradients = jax.value_and_grad(objective, (0, 1), has_aux=True)(params, inputs)
-    return outputs, *gradients
-
-
-@jax.jit
-def interpret_with_gradients(program, params, inputs, cotangent):
-    """The same for a program."""
-    return values_and_gradients(functools.partial(interpret, program), params, inputs, cotangent)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,7 +186,7 @@ def test_equals_its_formula_without_a_head(name):
     # The final activation is dropped, which of these concerns the Elman network alone.
     dropped = {"activation": lambda x: x} if name == "elman" else {}
     expected = FORMULAS[name](params, inputs, **dropped)
-    outputs = run(program, pack_params(program, params), inputs)
+    outputs = compiled_interpret(program, pack_params(program, params), inputs)
     assert outputs.shape == (EXAMPLES, STEPS, OUT)
     np.testing.assert_allclose(outputs, expected, rtol=2e-5, atol=2e-5)
 
@@ -246,7 +198,7 @@ def test_both_lstm_cells_of_flax_agree():
     inputs = rng.normal(size=(EXAMPLES, STEPS, IN)).astype(np.float32)
     expected = flax_lstm(params, inputs, cell=nn.LSTMCell)
     np.testing.assert_allclose(
-        run(program, pack_params(program, params), inputs), expected, rtol=2e-5, atol=2e-5
+        compiled_interpret(program, pack_params(program, params), inputs), expected, rtol=2e-5, atol=2e-5
     )
 
 
@@ -275,7 +227,7 @@ def test_the_lstm_fits_into_32_nodes():
     network = np.flatnonzero(liveness(graph).network)
     assert np.sum((network % 2 == 0) & (network > 0)) == 14
     assert np.sum(network % 2 == 1) == 12
-    program = construct(graph, in_features=7, out_features=1, head="linear")
+    program = compiled_construct(graph, in_features=7, out_features=1, head="linear")
     assert num_parameters(program) == 4 * (7 * 64 + 64 * 64 + 64) + 65 == 18_497
 
 

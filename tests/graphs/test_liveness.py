@@ -57,13 +57,14 @@ RULES = {
         0,
         {0, 1, 2, 3, 6},
     ),
-    "e_ancestors_need_no_path_from_the_input": (5, [*XW, (3, 4, "matmul"), (4, 2, "add")], 0, {0, 1, 2, 3, 4}),
+    "e_an_ancestor_needs_no_path": (5, [*XW, (3, 4, "matmul"), (4, 2, "add")], 0, {0, 1, 2, 3, 4}),
     "no_final": (5, [(0, 2, "add"), (2, 4, "add"), (4, 2, "add")], 2, set()),
     "f_illegitimate": (7, [(0, 2, "add"), (2, 4, "add"), (4, 2, "add"), (4, 6, "add")], 3, {0, 2, 4, 6}),
     "f_illegitimate_outside_the_network_is_nothing": (
         # 4 and 6 turn in a circle that only 8 reads, and 8 loses.
         11,
-        [*XW, *((s, 2, "add") for s in (3, 5, 7, 9)), (0, 4, "add"), (4, 6, "add"), (6, 4, "add"), (6, 8, "add")],
+        [*XW, *((s, 2, "add") for s in (3, 5, 7, 9)), (0, 4, "add"), (4, 6, "add"), (6, 4, "add"),
+         (6, 8, "add")],
         0,
         {0, 1, 2, 3, 5, 7, 9},
     ),

@@ -40,10 +40,9 @@ def test_lstm():
     h = c = np.zeros((4, 5))
     expected = []
     for x in inputs.swapaxes(0, 1):
-        i, f, o, g = (
-            act(x @ p[1 + 6 * k] + h @ p[3 + 6 * k] + p[5 + 6 * k])
-            for k, act in enumerate((sigmoid, sigmoid, sigmoid, np.tanh))
-        )
+        sums = [x @ p[1 + 6 * k] + h @ p[3 + 6 * k] + p[5 + 6 * k] for k in range(4)]
+        i, f, o = map(sigmoid, sums[:3])
+        g = np.tanh(sums[3])
         c = f * c + i * g
         h = o * np.tanh(c)
         expected.append(h @ p["head/kernel"] + p["head/bias"])
