@@ -116,6 +116,7 @@ def main(arguments: list[str]) -> None:
         whole, killed = root / "whole", root / "killed"
         for folder in (whole, killed):
             shutil.rmtree(folder, ignore_errors=True)
+            folder.with_suffix(".jsonl").unlink(missing_ok=True)
         root.mkdir(parents=True, exist_ok=True)
         kill_and_resume(killed, *run_through(whole))
         equal = {

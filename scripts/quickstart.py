@@ -37,7 +37,6 @@ _BESIDE = ("elman", "lstm", "elena2")
 
 def train_known_blocks(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Trains the blocks of `_BESIDE` as the search trained its candidates; returns rows of the table."""
-    prepare(config)
     evaluator = build_evaluator(config, build_tasks(config), MemoryCache())
     num_nodes = max(KNOWN_BLOCKS[name].num_nodes for name in _BESIDE)
     graphs = ComputationGraph(np.stack([pad_graph(KNOWN_BLOCKS[name], num_nodes).edges for name in _BESIDE]))
@@ -86,6 +85,7 @@ def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         config = check_config(quickstart.get_config())
+        prepare(config, console)
         if not run(config, _RUN_DIR.value, console=console).why:
             sys.exit(INTERRUPTED)
         console.print("Training known blocks for comparison.")

@@ -154,8 +154,7 @@ class Trainer:
             program = _take(self.construct(edges, task), np.arange(len(alive)))
             if level == 0:
                 parameters[:] = num_parameters(program)
-                count = functools.partial(num_flops, time_steps=task.time_steps)
-                flops[:] = jax.vmap(count)(program)
+                flops[:] = num_flops(program, task.time_steps)
             wanted = np.array([steps[place][level] for place in alive])
             hashes = [chunk[place].hash for place in alive]
             try:

@@ -63,7 +63,7 @@ def run(
         if why := limit_reached(rows, resolved):
             console.print(f"Nothing to do: {run.path} has reached {why}.", soft_wrap=True)
             return Outcome(len(rows), why)
-    prepare(resolved)
+    prepare(resolved, console)
     archive = Archive(run.archive)
     experiment = build(resolved, archive)
     with files.locked(run):
@@ -89,32 +89,39 @@ def run(
     return outcome
 
 
-def prepare(resolved: Mapping[str, Any]) -> None:
+def prepare(resolved: Mapping[str, Any], console: Console) -> None:
     """Sets up devices and the compilation cache; call it before anything runs on a device."""
     try:
         configure_devices(resolved["evaluator"]["num_devices"] or 0)
     except ValueError as error:
         raise ConfigError(f"evaluator.num_devices: {' '.join(str(error).split())}") from error
-    folder = resolved["compilation_cache"]
-    if folder == "off":
+    if resolved["compilation_cache"] == "off":
         return
-    if folder == "default":
-        folder = os.path.join(
-            os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "elenas_jax", "xla"
-        )
-    # A cache that cannot be written costs time and nothing else: JAX says so and goes on.
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+    folder = Path(resolved["compilation_cache"]).expanduser()
+    if resolved["compilation_cache"] == "default":
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elenas_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError
+    except OSError:
+        console.print(f"Note: {folder} cannot be written, so every session compiles anew.", soft_wrap=True)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """For scripts: ends the process with one line and exit code 2 for errors that users can mend."""
+    """For scripts: one line and exit code 2 for errors that users can mend, 130 for Ctrl-C."""
     try:
         yield
     except (ConfigError, files.RunError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before the search began or after it ended
+        print("Stopped.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _check_tensorboard(resolved: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ def specialise(program: Program) -> Program:
 
     Programs that were specialised together run in the cheapest layout that holds them all.
     """
+    program = jax.tree.map(np.asarray, program)
     layouts = find_layout(program)
     kinds = {LAYOUTS[index] for index in np.unique(layouts)}
     if "sequence" in kinds and len(kinds) > 1:

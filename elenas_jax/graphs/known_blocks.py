@@ -1,8 +1,8 @@
 """Known building blocks, written as computation graphs.
 
-Every block works with both heads. With head `none` the final node has the width of the output
-(then hidden and output features must agree wherever the block's own recurrence ties them) and a
-final activation is dropped: of these blocks that concerns only `elman`, which becomes linear.
+Every block works with both heads. With head `none` the final node, and every width that the
+block's own recurrence ties to it, has the width of the output, and a final activation is dropped:
+of these blocks that concerns only `elman`, which becomes linear.
 
 `elman`, `lstm`, `linear_attention`, `elena1` and `elena2` use the paper's ten operations alone,
 the others the extended table. A block's parameters are the odd nodes 1, 3, 5, ... in the order

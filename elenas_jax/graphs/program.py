@@ -6,7 +6,6 @@ the same for all of a population.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -98,35 +97,32 @@ def is_recurrent(program: Program) -> bool:
 
 
 def num_parameters(program: Program) -> Any:
-    """Counts trainable numbers, head included; an int on the host, an array under jit."""
-    count = jnp.sum(program.parameter_rows * program.parameter_cols, axis=-1)
+    """Counts trainable numbers, head included; an int for one program on the host, else an array."""
+    count = (program.parameter_rows * program.parameter_cols).sum(-1)
     if program.head == "linear":
         count += (program.hidden_features + 1) * program.out_features
     return count if isinstance(count, jax.core.Tracer) or count.ndim else int(count)
 
 
-def _resolve(size: jax.Array, time_steps: int) -> jax.Array:
-    return jnp.where(size == TIME, time_steps, size)
-
-
-@functools.partial(jax.jit, static_argnames="time_steps")
-def num_flops(program: Program, time_steps: int) -> jax.Array:
-    """Returns the forward cost of one example as float32, 2 per multiply-add.
+def num_flops(program: Program, time_steps: int) -> Any:
+    """Returns the forward cost of one example as float32, 2 per multiply-add; of a batch, `[B]`.
 
     Matrix products count 2 r k c, every other instruction one per element of its result; a
     recurrent program runs `time_steps` times, its constants once. The head counts for the last row.
     """
-    rows = _resolve(program.rows, time_steps).astype(jnp.float32)
-    cols = _resolve(program.cols, time_steps).astype(jnp.float32)
-    matmul = COMBINING[1].code
+    xp: Any = jnp if isinstance(program.op, jax.Array) else np  # on the host nothing is compiled
+    rows = xp.where(program.rows == TIME, time_steps, program.rows).astype(np.float32)
+    cols = xp.where(program.cols == TIME, time_steps, program.cols).astype(np.float32)
+    matmul = next(row.code for row in COMBINING if row.shape_rule == "matmul")
     is_matmul = (program.op == DATA + matmul) | (program.op == PARAMETER + matmul)
-    inner = jnp.where(is_matmul, 2 * cols[program.arg[:, 0]], 1.0)
-    place = jnp.arange(program.op.shape[0])
-    steps = jnp.where(program.recurrent & (place >= program.phase_ends[CONSTANTS]), time_steps, 1)
-    total = jnp.sum(jnp.where(place < program.phase_ends[-1], steps * rows[1:] * cols[1:] * inner, 0.0))
+    inner = xp.where(is_matmul, 2 * xp.take_along_axis(cols, program.arg[..., 0], axis=-1), 1.0)
+    place = np.arange(program.max_instructions)
+    loops = xp.asarray(program.recurrent)[..., None] & (place >= program.phase_ends[..., CONSTANTS, None])
+    cost = xp.where(loops, time_steps, 1) * rows[..., 1:] * cols[..., 1:] * inner
+    total = xp.where(place < program.phase_ends[..., AFTER, None], cost, 0.0).sum(-1)
     if program.head == "linear":
-        total += 2.0 * program.hidden_features * program.out_features
-    return total
+        total = total + 2.0 * program.hidden_features * program.out_features
+    return total.astype(np.float32)
 
 
 def num_constant_rows(program: Program) -> int:

@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.types import Array, Growth, Observation, PyTree
+from elenas_jax.types import Array, Growth, PyTree
 
 ModelFn = Callable[..., Any]  # params, Observation -> [K] logits, [] baseline
-    [PyTree, Observation], tuple[Array, Array]
-]  # params, one observation -> logits [K], baseline []
 
 
 class Choice(NamedTuple):

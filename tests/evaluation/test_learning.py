@@ -11,8 +11,8 @@ from elenas_jax.tasks import LOSSES, make_task
 CASES = [
     (make_task("reber", negatives="near_miss", length=12, valid_samples=512), 600, 0.80),
     (make_task("reber", negatives="random", length=12, valid_samples=512), 150, 0.95),
-    (make_task("embedded_reber", negatives="random", length=16, valid_samples=512), 200, 0.90),
-    (make_task("adding", length=4, valid_samples=512), 600, 0.60),
+    (make_task("embedded_reber", negatives="random", length=12, valid_samples=512), 200, 0.90),
+    (make_task("adding", length=8, valid_samples=512), 1500, 0.50),
     (make_task("memory", length=8, valid_samples=512), 600, 0.60),
 ]
 

@@ -17,12 +17,14 @@ from rich.console import Console
 from elenas_jax.experiment import plan, session
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import export_rows
+from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError
 from tests.experiment.test_loop import contents
 from tests.experiment.toy import SPACE, STRATEGY, ToyEvaluator, run_toy
 
+PREPARE = session.prepare
 CONFIG = {"generations": 3, "ladder": ("reber",), "strategy": {"name": "random_search"}}
 
 
@@ -34,7 +36,7 @@ def toy(monkeypatch):
         return Experiment(resolved, SPACE, STRATEGY, ToyEvaluator(archive), jax.random.key(resolved["seed"]))
 
     monkeypatch.setattr(session, "build", build)
-    monkeypatch.setattr(session, "prepare", lambda resolved: None)
+    monkeypatch.setattr(session, "prepare", lambda resolved, console: None)
     monkeypatch.setattr(plan, "seconds_per_training", lambda config: (1.0, 2.0))
 
 
@@ -238,3 +240,11 @@ def test_killed_processes_change_nothing(tmp_path):
     assert (
         json.loads((tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()[-1])["generation"] == 29
     )
+
+
+def test_a_compilation_cache_that_cannot_be_written(tmp_path):
+    resolved = check_config({"compilation_cache": str(tmp_path / "file" / "xla")})
+    (tmp_path / "file").write_text("no folder")
+    text = io.StringIO()
+    PREPARE(resolved, Console(file=text, width=200))
+    assert "cannot be written" in text.getvalue()

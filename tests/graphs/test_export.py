@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -118,7 +119,7 @@ class Exported:
 
     def __init__(self, graph, head, source, recurrent, **fields):
         assert max(map(len, source.splitlines())) <= 100
-        namespace = {"__name__": "exported"}
+        namespace: dict[str, Any] = {"__name__": "exported"}
         exec(compile(source, "exported", "exec"), namespace)
         module = namespace["Block"](**fields)
         self.names, self.head = parameter_names(graph, head), head
@@ -128,14 +129,18 @@ class Exported:
     def to_tree(self, params, inputs):
         shapes = jax.eval_shape(self.module.init, jax.random.key(0), inputs)["params"]
         shapes = shapes["cell"] if self.recurrent else shapes
-        tree = {name: jnp.reshape(params[node], shapes[name].shape) for node, name in self.names.items()}
+        tree: dict[str, Any] = {
+            name: jnp.reshape(params[node], shapes[name].shape) for node, name in self.names.items()
+        }
         if self.head == "linear":
             tree["head"] = {"kernel": params["head/kernel"], "bias": params["head/bias"]}
-        assert jax.tree.structure(tree) == jax.tree.structure(dict(shapes))
+        assert jax.tree.map(jnp.shape, tree) == jax.tree.map(jnp.shape, dict(shapes))
         return tree
 
     def from_tree(self, tree, params):
-        found = {node: np.reshape(tree[name], np.shape(params[node])) for node, name in self.names.items()}
+        found: dict[Any, Any] = {
+            node: np.reshape(tree[name], np.shape(params[node])) for node, name in self.names.items()
+        }
         if self.head == "linear":
             found |= {"head/kernel": tree["head"]["kernel"], "head/bias": tree["head"]["bias"]}
         return found
