@@ -9,7 +9,6 @@ Calling it again on the same folder goes on, to the same bits. Ctrl-C ends it wi
 `scripts/report.py --run_dir=...` draws what came out.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # recipes import their paren
 
 from elenas_jax.experiment.archive import write_export
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.experiment.flags import parse_flags, parse_seeds
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, run
 
@@ -34,17 +33,6 @@ _SEEDS = flags.DEFINE_string(
 _EXPORT = flags.DEFINE_string(
     "export", None, "Also write all candidates, without times, as JSON lines to this file."
 )
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Returns the seeds that "0..4", "0,3,5" or a mixture names."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise ConfigError(f"--seeds={text}: it must look like 0..4 or 0,3,5.")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return list(dict.fromkeys(seeds))
 
 
 def main(arguments: list[str]) -> None:

@@ -78,3 +78,14 @@ def load_recipe(name: str, *arguments: str) -> ml_collections.ConfigDict:
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(f"{name}: get_config() must return a ConfigDict, not a {type(config).__name__}.")
     return config
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Returns the seeds that "0..4", "0,3,5" or a mixture names."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise ConfigError(f"--seeds={text}: it must look like 0..4 or 0,3,5.")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(seeds))
