@@ -100,15 +100,15 @@ class Progress:
             ]
         row = self._rows[-1]
         best = row["best_score"]
+        left = self._seconds_left()
         parts = [
             f"generation {row['generation'] + 1}" + _of(self._limits["generations"]),
             "no valid candidate yet" if best is None else f"best {best:.4f}",
-            f"valid {row['valid']}/{row['proposals']}, unique {row['unique']}",
+            f"{duration(left)} left" if left is not None else duration(self._seconds_gone()),
             f"evaluations {row['total_evaluations']}" + _of(self._limits["evaluations"]),
+            f"valid {row['valid']}/{row['proposals']}, unique {row['unique']}",
+            *rates(self._rows),
         ]
-        parts += rates(self._rows)
-        left = self._seconds_left()
-        parts.append(f"{duration(left)} left" if left is not None else duration(self._seconds_gone()))
         return parts + ([self._chunk] if self._chunk else [])
 
     def _seconds_gone(self) -> float:

@@ -247,7 +247,7 @@ def _shown(flat: Mapping[str, Any], key: str) -> str:
     return json.dumps(flat[key]) if key in flat else "not set"
 
 
-def session(devices: list[str]) -> dict[str, Any]:
+def session(devices: str) -> dict[str, Any]:
     """Returns what this process runs on: versions, devices, commit, command."""
     versions = {}
     for name in PACKAGES:

@@ -133,16 +133,18 @@ def _check_tensorboard(resolved: Mapping[str, Any]) -> None:
 
 def _add_session(run: files.RunDir, experiment: Experiment, console: Console) -> None:
     """Adds what this session runs on to provenance.json, and says so if it is not what others ran on."""
-    devices = [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.local_devices()]
-    session = files.session(devices) | {"plan": experiment.evaluator.plan}
+    session = files.session(experiment.evaluator.plan["devices"]) | {"plan": experiment.evaluator.plan}
     provenance = {"seed": experiment.config["seed"], "archive_schema": SCHEMA_VERSION, "sessions": []}
     if run.provenance.exists():
         provenance = files.read_json(run.provenance)
-        before = provenance["sessions"][-1]
-        kinds = [
-            sorted({device.split(" ", 1)[1] for device in each["devices"]}) for each in (before, session)
-        ]
-        if before["versions"] != session["versions"] or kinds[0] != kinds[1]:
+        try:
+            before = provenance["sessions"][-1]
+            # "2 x cpu": how many there are changes no score.
+            kinds = [each["devices"].partition(" x ")[2] for each in (before, session)]
+            same = before["versions"] == session["versions"] and kinds[0] == kinds[1]
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise files.RunError(f"{run.provenance} is damaged: delete it to begin a new one.") from error
+        if not same:
             console.print(
                 f"Note: {run.path} was made with other versions or devices (see {run.provenance.name}); "
                 "new scores may differ from old ones in the last bits.",

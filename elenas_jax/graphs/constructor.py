@@ -27,6 +27,7 @@ from elenas_jax.graphs.liveness import (
     VALID,
     Liveness,
     liveness,
+    reachable,
 )
 from elenas_jax.graphs.program import (
     AFTER,
@@ -305,18 +306,8 @@ def _infer_shapes(live, operands, transforms, head, sizes):
 
 
 def _classes(equal: jax.Array) -> jax.Array:
-    """Returns `[U]` labels, the smallest member of each connected class of a symmetric relation."""
-    num_variables = equal.shape[0]
-    start = jnp.arange(num_variables)
-
-    def spread(state):
-        labels, _ = state
-        lowest = jnp.min(jnp.where(equal, labels[None, :], num_variables), axis=1)
-        lowest = lowest[lowest]  # pointer jumping: rounds grow with the logarithm of a chain's length
-        return lowest, jnp.any(lowest != labels)
-
-    labels, _ = jax.lax.while_loop(lambda state: state[1], spread, (start, jnp.bool_(True)))
-    return labels
+    """Returns `[U]` labels, the smallest member of each connected class of a symmetric, reflexive relation."""
+    return jnp.argmax(reachable(equal), axis=1)
 
 
 def _lower(live, flow, operands, transforms, rows, cols, result_rows, result_cols, capacity):

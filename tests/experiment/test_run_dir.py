@@ -105,6 +105,6 @@ def test_flatten():
 
 
 def test_provenance_of_a_session():
-    found = session(["cpu:0 cpu"])
-    assert found["devices"] == ["cpu:0 cpu"] and {"python", "jax", "numpy"} <= set(found["versions"])
+    found = session("2 x cpu")
+    assert found["devices"] == "2 x cpu" and {"python", "jax", "numpy"} <= set(found["versions"])
     assert found["commit"] is None or len(found["commit"].removesuffix("+changes")) == 40

@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint(tmp_path):
     assert "Checkpoint 3 is damaged" in message and str(newest) in message
 
 
-@pytest.mark.parametrize("name", ("config.json", "metrics.jsonl"))
+@pytest.mark.parametrize("name", ("config.json", "metrics.jsonl", "provenance.json"))
 def test_damaged_text(tmp_path, name):
     run(tmp_path)
     (tmp_path / name).write_text("{" + (tmp_path / name).read_text())

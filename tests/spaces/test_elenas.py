@@ -18,7 +18,13 @@ from elenas_jax.ops import COMBINING_BY_NAME
 from elenas_jax.spaces import make_elenas
 from elenas_jax.spaces.elenas import from_json, to_json
 from elenas_jax.spaces.elenas_growth import ShapingWeights, make_growth, shaping_weights
-from elenas_jax.spaces.elenas_sampling import actions_from_graph, change, draw, graph_from_actions, make_choices
+from elenas_jax.spaces.elenas_sampling import (
+    actions_from_graph,
+    change,
+    draw,
+    graph_from_actions,
+    make_choices,
+)
 from elenas_jax.tasks import make_task
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation
 
@@ -228,7 +234,9 @@ def test_observation_of_a_small_graph():
     choices = make_choices(7)
     growth = make_growth(choices)
     # 1 feeds 2, which has a path from the input; 4 has none, and holds a previous value of itself's twin 6.
-    graph = from_edges(7, [(0, 2, "matmul"), (1, 2, "matmul"), (3, 4, "add"), (6, 4, "recursion"), (5, 6, "recursion")])
+    graph = from_edges(
+        7, [(0, 2, "matmul"), (1, 2, "matmul"), (3, 4, "add"), (6, 4, "recursion"), (5, 6, "recursion")]
+    )
     _, state = grown(growth, choices, graph)
     observed = growth.observe(state).graph
     unused, dead, holds_previous = np.asarray(observed.nodes[:, -3:]).T.astype(bool)
@@ -303,7 +311,9 @@ def test_first_task_missed_earns_a_little():
 )
 def test_terms_that_are_off_by_default(term, edges, status, expected):
     choices = make_choices(7)
-    growth = make_growth(choices, weights=shaping_weights({"excess": 0.0, "first_task_missed": 0.0, term: 0.5}))
+    growth = make_growth(
+        choices, weights=shaping_weights({"excess": 0.0, "first_task_missed": 0.0, term: 0.5})
+    )
     before, after = grown(growth, choices, from_edges(7, edges))
     np.testing.assert_allclose(float(growth.shaping(before, after, evaluation(status))), -0.5 * expected)
 
