@@ -76,9 +76,9 @@ def run(
             task_names, reasons = experiment.evaluator.task_names, experiment.space.reasons
             archive.open({"task_names": task_names, "reasons": reasons})
             state, rows = restore(experiment, run, archive, checkpoints)
+            _add_session(run, experiment, console)
             if stored:  # limits and the like may have changed
                 files.write_json(run.config, resolved | {"plan": stored.get("plan")})
-            _add_session(run, experiment, console)
             console.print(plan_table(experiment, run, rows))
             outcome = _search(experiment, run, archive, checkpoints, state, rows, console)
     if outcome.why:

@@ -78,7 +78,7 @@ def test_kill_9_changes_nothing(search, tmp_path):
         time.sleep(0.005)
     process.kill()
     process.communicate()
-    assert 0 < num_trainings(killed) and len(read_metrics(run_dir(killed))) < 3
+    assert num_trainings(killed) > 0 and len(read_metrics(run_dir(killed))) < 3
     finish(search(killed, f"--export={tmp_path / 'killed.jsonl'}"))
 
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole_0.jsonl").read_bytes()
