@@ -306,7 +306,7 @@ def _infer_shapes(live, operands, transforms, head, sizes):
 
 
 def _classes(equal: jax.Array) -> jax.Array:
-    """Returns `[U]` labels, the smallest member of each connected class of a symmetric, reflexive relation."""
+    """Returns `[U]` labels, the smallest member of each class; the relation is symmetric and reflexive."""
     return jnp.argmax(reachable(equal), axis=1)
 
 
