@@ -16,8 +16,9 @@ from elenas_jax.graphs.execution import Layout, Machine
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray
 
-# Folded into the run's key, and into the data key of a replicate.
-DATA, WEIGHTS = 1, 2
+# Folded into the run's key. Generations are folded into it too, so these are numbers that none has.
+DATA, WEIGHTS = 2**32 - 2, 2**32 - 3
+# Folded into the data key of a replicate.
 TRAIN, VALIDATION, TEST = 1, 2, 3
 
 LOSS_NAMES = tuple(LOSSES)

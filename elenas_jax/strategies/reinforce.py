@@ -113,6 +113,12 @@ def make_reinforce(
       width, num_rounds: of the graph network.
       reward_fn: see `rewards`; None is `make_reward(space)`.
     """
+    if batch_size % num_minibatches:
+        raise ValueError(
+            f"batch_size ({batch_size}) must be a multiple of num_minibatches ({num_minibatches})."
+        )
+    if not 0 <= exploration < 1:
+        raise ValueError(f"exploration is {exploration}; allowed is 0 to below 1.")
     growth = space.growth
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
     model = GraphPolicy(growth.num_actions, width, num_rounds)
@@ -150,7 +156,7 @@ def make_reinforce(
         returns = rewards_to_go(rewards, discount)
         total = jnp.sum(rewards, axis=1)
         moments = _update_moments(state.moments, total, told, moments_decay)
-        elites = _update_elites(state.elites, pending, total, told & (evaluation.status == OK))
+        elites = update_elites(state.elites, pending, total, told & (evaluation.status == OK))
         batch = _make_batch(pending, before, _normalise(moments, returns))
         imitated = _imitation_batch(growth, elites, imitation_weight)
 
@@ -301,7 +307,7 @@ def _normalise(moments: Moments, returns: Array) -> Array:
     return (returns - mean) / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-6))
 
 
-def _update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
+def update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
     """Keeps the best episodes with distinct returns: equal candidates have equal scores."""
     num_elites = elites.returns.shape[0]
     if not num_elites:
