@@ -1,7 +1,7 @@
 r"""Kills a search (kill -9) at random moments, resumes it each time, and compares with one run through.
 
   python scripts/check_resume.py --config=configs/elenas/small.py --config.generations=6 \
-      --run_dir=/tmp/resume --kills=5
+      --run_dir=runs/resume --kills=5
 
 Prints where each kill hit. Ends with code 1 unless the exports (all candidates by generation and place,
 without wall-clock columns), the best blocks and the metrics are equal, byte for byte. The limit must be in
