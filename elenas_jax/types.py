@@ -22,7 +22,7 @@ PyTree = Any
 OK = 0
 DIVERGED = 100
 OUT_OF_MEMORY = 101
-TIMED_OUT = 102
+TIMED_OUT = 102  # for evaluators that limit a candidate's time; that of populations does not
 CRASHED = 103
 NOT_EVALUATED = 200
 

@@ -77,6 +77,7 @@ def show(console: Console, found: dict[str, Any] | None, config: dict[str, Any])
         table.add_row(row["name"], text, f"{row['parameters']:,}", *accuracies, score, end_section=True)
     console.print(table)
     console.print("Columns of tasks: accuracy on validation data; '-' where an easier task was missed.")
+    console.print("The found block is the best of all that were trained, chosen on this validation data.")
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-r"""REINFORCE on near misses at a tenth of the paper's budget, for a machine with a few cores.
+r"""REINFORCE on near misses, short trainings, for a machine with a few cores.
 
   python scripts/search.py --config=configs/elenas/small.py --run_dir=runs/small
   python scripts/search.py --config=configs/elenas/small.py --run_dir=runs/small --seeds=0..2

@@ -20,6 +20,9 @@ from elenas_jax.evaluation.trainer import Candidate, Padding, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, Task
 
+# Part of cache keys. Raise it when a change gives the same settings other scores.
+EVALUATION_FORMAT = 1
+
 
 class Evaluator(NamedTuple):
     """Judges candidates; see `make_population_evaluator`."""
@@ -74,6 +77,7 @@ def make_population_evaluator(
         tasks, run_key, head, hidden_features, batch_size, learning_rate, candidates_per_device, devices
     )
     settings = {
+        "format": EVALUATION_FORMAT,
         "run_key": np.asarray(jax.random.key_data(run_key)).tolist(),
         "tasks": [{k: v for k, v in task._asdict().items() if k != "sample"} for task in tasks],
         "steps": steps,
@@ -83,7 +87,7 @@ def make_population_evaluator(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
     }
-    encoded_settings = json.dumps(settings, sort_keys=True, default=str).encode()
+    encoded_settings = json.dumps(settings, sort_keys=True).encode()
 
     def cache_key(canonical: bytes, budget: int, replicate: int) -> bytes:
         """Everything that a score depends on, as bytes."""

@@ -6,6 +6,7 @@ that a population needs, however many candidates there are.
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -75,11 +76,13 @@ class Trainer:
         # One compiled program serves all tasks: narrower inputs and outputs are padded.
         self.in_features = max(task.in_features for task in tasks)
         self.out_features = max(task.out_features for task in tasks)
+        shapes = {(task.in_features, task.out_features, task.time_steps): task for task in tasks}
+        self._shapes = tuple(shapes.values())  # one task for each set of widths
 
     def width(self, kind: str, time_steps: int | None = None) -> int:
         widest = max(self.in_features, self.out_features, self.hidden_features)
         longest = time_steps or max(task.time_steps for task in self.tasks)
-        return widest if kind == "row" else max(widest, longest)
+        return max(widest, longest) if kind == "sequence" else widest
 
     def buffer_bytes(self, padding: Padding) -> int:
         """Bytes of the two buffers of a device, the bulk of its memory."""
@@ -109,8 +112,7 @@ class Trainer:
     def status(self, edges: np.ndarray) -> np.ndarray:
         """Returns `[B]` statuses: the first reason against any task of the ladder."""
         status = np.zeros(len(edges), np.int32)
-        shapes = {(task.in_features, task.out_features, task.time_steps): task for task in self.tasks}
-        for task in shapes.values():
+        for task in self._shapes:
             if len(edges):
                 found = self.construct(edges, task).status[: len(edges)]
                 status = np.where(status == OK, found, status)
@@ -129,13 +131,15 @@ class Trainer:
         return Padding(kind, find_operations(program.op), 32 * size, 12 * size * width, 8 * size * width)
 
     def chunks(self, candidates: list[Candidate]) -> list[list[Candidate]]:
-        """Groups candidates by what they are compiled for; in a group they keep their order."""
-        groups: dict[Padding, list[Candidate]] = {}
+        """Groups candidates by what they are compiled for on each task; in a group they keep their order."""
+        groups: dict[tuple[Padding, ...], list[Candidate]] = {}
         if not candidates:
             return []
-        programs = self.construct(stack_graphs([one.graph for one in candidates]), self.tasks[0])
+        edges = stack_graphs([one.graph for one in candidates])
+        programs = [self.construct(edges, task) for task in self._shapes]
         for place, one in enumerate(candidates):
-            groups.setdefault(self.padding(_take(programs, np.array([place]))), []).append(one)
+            key = tuple(self.padding(_take(program, np.array([place]))) for program in programs)
+            groups.setdefault(key, []).append(one)
         size = self.devices * self.per_device
         return [
             group[first : first + size] for group in groups.values() for first in range(0, len(group), size)
@@ -157,25 +161,17 @@ class Trainer:
                 flops[:] = num_flops(program, task.time_steps)
             wanted = np.array([steps[place][level] for place in alive])
             hashes = [chunk[place].hash for place in alive]
-            try:
-                metric, finite = self._train_task(program, task, hashes, wanted, replicate)
-            except Exception as error:  # a crash is a result, not the end of a search
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                status[alive] = OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else CRASHED
-                break
+            metric, found = self._try_task(program, task, hashes, wanted, replicate)
             taken[alive] += wanted
-            metrics[alive, level] = metric
-            status[alive] = np.where(finite, OK, DIVERGED)
-            alive = alive[
-                [bool(ok) and passes(task, value) for ok, value in zip(finite, metric, strict=True)]
-            ]
+            metrics[alive, level], status[alive] = metric, found
+            passed = [ok == OK and passes(task, value) for ok, value in zip(found, metric, strict=True)]
+            alive = alive[passed]
             if not len(alive):
                 break
         seconds = (time.perf_counter() - start) / len(chunk)
         return [
             Record(
-                ladder_score(metrics[place], self.tasks),
+                ladder_score(metrics[place], self.tasks) if status[place] == OK else 0.0,
                 tuple(float(value) for value in metrics[place]),
                 int(status[place]),
                 int(parameters[place]),
@@ -185,6 +181,29 @@ class Trainer:
             )
             for place in range(len(chunk))
         ]
+
+    def _try_task(self, program: Program, task: Task, hashes, steps: np.ndarray, replicate: int):
+        """As `_train_task`, but returns `[B]` statuses: a crash is a result, not the end of a search.
+
+        Where a chunk fails its candidates are tried one by one, so that none pays for another.
+        """
+        try:
+            metrics, finite = self._train_task(program, task, hashes, steps, replicate)
+            return metrics, np.where(finite, OK, DIVERGED)
+        except Exception as error:
+            if len(hashes) > 1:
+                alone = [
+                    self._try_task(_take(program, one), task, [hashes[one[0]]], steps[one], replicate)
+                    for one in np.arange(len(hashes))[:, None]
+                ]
+                return np.concatenate([each for each, _ in alone]), np.concatenate(
+                    [each for _, each in alone]
+                )
+            logging.getLogger(__name__).warning(
+                "Training block %s on %s failed: %s", hashes[0], task.name, error
+            )
+            status = OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else CRASHED
+            return np.array([np.nan]), np.array([status])
 
     def _train_task(self, program: Program, task: Task, hashes, steps: np.ndarray, replicate: int):
         """Trains on one task; returns `[B]` validation metrics and whether all losses were finite."""

@@ -46,8 +46,8 @@ def specialise(program: Program) -> Program:
 
 
 def padded_width(program: Program, kind: str, time_steps: int) -> int:
-    """Columns of padded values: parameters as they are packed, and a square of the sequence."""
-    return program.width if kind == "row" else max(program.width, time_steps)
+    """Columns of padded values: parameters as they are packed, and the square of a whole sequence."""
+    return max(program.width, time_steps) if kind == "sequence" else program.width
 
 
 def initial_carry(program: Program, batch_size: int) -> Carry:

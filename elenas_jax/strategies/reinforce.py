@@ -81,17 +81,17 @@ def make_reinforce(
     *,
     batch_size: int = 64,
     num_trained: int = 8,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 1e-2,
     entropy_weight: float = 0.01,
     baseline_weight: float = 0.5,
     exploration: float = 0.05,
     num_minibatches: int = 4,
     num_elites: int = 8,
-    imitation_weight: float = 0.1,
+    imitation_weight: float = 1.0,
     discount: float = 1.0,
     max_gradient_norm: float = 1.0,
     moments_decay: float = 0.8,
-    width: int = 64,
+    width: int = 32,
     num_rounds: int = 2,
     reward_fn: RewardFn | None = None,
 ) -> Strategy:
@@ -105,6 +105,9 @@ def make_reinforce(
       learning_rate: of Adam.
       entropy_weight: of the entropy relative to the sampler.
       baseline_weight: of the squared error of the baseline.
+      exploration: share of the sampler in the policy's probabilities, see `make_policy`.
+      num_minibatches: steps of the optimiser a generation, each on its own part of the episodes and
+        on all elites.
       num_elites: best episodes that are kept.
       imitation_weight: of their log-probability, relative to the policy gradient.
       discount: of rewards, per step.

@@ -10,7 +10,7 @@ from elenas_jax.types import NOT_EVALUATED, OK, Array, Evaluation, PyTree, Searc
 RewardFn = Callable[[PyTree, PyTree, Array, Evaluation], Array]
 
 
-def make_reward(space: SearchSpace, *, invalid: float = 0.1, grading: float = 0.5) -> RewardFn:
+def make_reward(space: SearchSpace, *, invalid: float = 0.02, grading: float = 0.5) -> RewardFn:
     """Builds the reward of episodes that are evaluated once, at their end.
 
     The last step earns the score of the candidate; one that failed in training earns 0. Reasons

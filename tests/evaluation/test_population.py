@@ -218,6 +218,24 @@ def test_a_candidate_that_diverges_is_a_result():
     assert found.score[1] == 0
 
 
+def test_what_fails_on_a_later_task_scores_nothing_and_harms_no_other(monkeypatch, evaluation):
+    from elenas_jax.evaluation import trainer as module
+
+    plain, victim = module.Trainer._train_task, canonical_hash(KNOWN_BLOCKS[NAMES[1]])
+
+    def crash(self, program, task, hashes, *rest):
+        if task.name == "adding" and victim in hashes:
+            raise RuntimeError("one bad candidate")
+        return plain(self, program, task, hashes, *rest)
+
+    monkeypatch.setattr(module.Trainer, "_train_task", crash)
+    found = make().evaluate(population(), 0)
+    np.testing.assert_array_equal(found.status, [OK, CRASHED, OK, OK])
+    assert found.score[1] == 0 and found.metrics[1, 0] == evaluation.metrics[1, 0]
+    others = [0, 2, 3]
+    np.testing.assert_array_equal(found.metrics[others], evaluation.metrics[others])
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [("RESOURCE_EXHAUSTED: out of memory", OUT_OF_MEMORY), ("anything else", CRASHED)]
 )
