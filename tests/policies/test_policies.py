@@ -32,9 +32,19 @@ def model(growth):
 
 
 @pytest.fixture(scope="module")
-def params(model, growth, state):
+def apply(model):
+    return jax.jit(model.apply)
+
+
+@pytest.fixture(scope="module")
+def observation(growth, state):
+    return jax.jit(growth.observe)(state)
+
+
+@pytest.fixture(scope="module")
+def params(model, observation):
     """Parameters as after some training: what starts at zero is not."""
-    params = model.init(jax.random.key(0), growth.observe(state))
+    params = jax.jit(model.init)(jax.random.key(0), observation)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return tree.unflatten(
@@ -42,34 +52,31 @@ def params(model, growth, state):
     )
 
 
-def test_a_new_policy_draws_as_the_sampler_does(model, growth, state):
-    observation = growth.observe(state)
-    logits, baseline = model.apply(model.init(jax.random.key(2), observation), observation)
+def test_a_new_policy_draws_as_the_sampler_does(model, apply, observation):
+    logits, baseline = apply(jax.jit(model.init)(jax.random.key(2), observation), observation)
     np.testing.assert_array_equal(logits, observation.graph.globals[0])
     assert float(baseline) == 0.0
 
 
-def test_padding_changes_nothing(model, params, growth, state):
-    observation = growth.observe(state)
+def test_padding_changes_nothing(apply, params, observation):
     graph = observation.graph
     padded = convert.pad(graph, graph.nodes.shape[0] + 3, graph.edges.shape[0] + 7)
     padded = padded._replace(nodes=padded.nodes.at[-3:].set(5.0), edges=padded.edges.at[-7:].set(5.0))
     for short, long in zip(
-        model.apply(params, observation),
-        model.apply(params, Observation(padded, observation.focus)),
+        apply(params, observation),
+        apply(params, Observation(padded, observation.focus)),
         strict=True,
     ):
         np.testing.assert_allclose(short, long, rtol=1e-5, atol=1e-6)
 
 
-def test_padding_needs_a_node(growth, state):
-    graph = growth.observe(state).graph
+def test_padding_needs_a_node(observation):
+    graph = observation.graph
     with pytest.raises(ValueError, match="node of its own"):
         convert.pad(graph, graph.nodes.shape[0], graph.edges.shape[0])
 
 
-def test_names_of_nodes_and_order_of_edges_change_nothing(model, params, growth, state):
-    observation = growth.observe(state)
+def test_names_of_nodes_and_order_of_edges_change_nothing(apply, params, observation):
     graph, focus = observation
     num_nodes, num_edges = graph.nodes.shape[0], graph.edges.shape[0]
     new_name = np.random.default_rng(0).permutation(num_nodes)
@@ -81,31 +88,30 @@ def test_names_of_nodes_and_order_of_edges_change_nothing(model, params, growth,
         receivers=jnp.asarray(new_name)[graph.receivers][edges],
     )
     for given, other in zip(
-        model.apply(params, observation),
-        model.apply(params, Observation(renamed, jnp.asarray(new_name)[focus])),
+        apply(params, observation),
+        apply(params, Observation(renamed, jnp.asarray(new_name)[focus])),
         strict=True,
     ):
         np.testing.assert_allclose(given, other, rtol=1e-4, atol=1e-5)
 
 
-def test_every_feature_matters(model, params, growth, state):
+def test_every_feature_matters(model, params, observation):
     def output(nodes, edges):
-        observation = growth.observe(state)
         graph = observation.graph._replace(nodes=nodes, edges=edges)
         logits, baseline = model.apply(params, observation._replace(graph=graph))
         return jnp.sum(logits[1:] * jnp.arange(1, logits.shape[0])) + baseline
 
-    graph = growth.observe(state).graph
-    by_nodes, by_edges = jax.grad(output, argnums=(0, 1))(graph.nodes, graph.edges)
+    graph = observation.graph
+    by_nodes, by_edges = jax.jit(jax.grad(output, argnums=(0, 1)))(graph.nodes, graph.edges)
     assert np.all(np.any(np.asarray(by_nodes) != 0, axis=0))
     assert np.all(np.any(np.asarray(by_edges) != 0, axis=0))
 
 
-def test_batches_agree_with_single_observations(model, params, growth, state):
+def test_batches_agree_with_single_observations(model, apply, params, growth, state):
     states = [growth.start(jax.random.key(0)), state]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    batched = jax.vmap(lambda state: model.apply(params, growth.observe(state)))(stacked)
+    batched = jax.jit(jax.vmap(lambda state: model.apply(params, growth.observe(state))))(stacked)
     for row, each in enumerate(states):
-        single = model.apply(params, growth.observe(each))
+        single = apply(params, growth.observe(each))
         for together, alone in zip(batched, single, strict=True):
             np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-5)

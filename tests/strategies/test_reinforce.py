@@ -38,7 +38,7 @@ def policy(request, tiny):
 @pytest.fixture(scope="module")
 def params(tiny):
     model = GraphPolicy(tiny.growth.num_actions, width=4)
-    params = model.init(jax.random.key(0), tiny.growth.observe(tiny.growth.start(jax.random.key(0))))
+    params = jax.jit(model.init)(jax.random.key(0), tiny.growth.observe(tiny.growth.start(jax.random.key(0))))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return tree.unflatten(
@@ -53,7 +53,7 @@ def all_episodes(growth):
         lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), growth.start(jax.random.key(0))
     )
     episodes = Rollout(start, actions, jnp.zeros(actions.shape), jnp.ones(actions.shape, bool))
-    return episodes, replay(growth, episodes)
+    return episodes, jax.jit(lambda episodes: replay(growth, episodes))(episodes)
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
@@ -78,12 +78,13 @@ def test_gradient_is_that_of_the_expected_return(tiny, policy, params, side_by_s
     def expected_return(params):
         return jnp.sum(jnp.exp(jnp.sum(log_probs(params), axis=1)) * jnp.sum(rewards, axis=1))
 
-    probability = jnp.exp(jnp.sum(log_probs(params), axis=1))
+    probability = jnp.exp(jnp.sum(jax.jit(log_probs)(params), axis=1))
     np.testing.assert_allclose(jnp.sum(probability), 1.0, rtol=1e-5)
     weight = jnp.broadcast_to(probability[:, None], (num, num_steps))
     batch = Batch(before, episodes.actions, rewards_to_go(rewards, 1.0), weight, jnp.zeros_like(weight))
-    _, gradient = loss_and_gradient(policy_fn, params, batch, LossWeights(entropy=0.0, baseline=0.0))
-    exact = jax.grad(expected_return)(params)
+    weights = LossWeights(entropy=0.0, baseline=0.0)
+    _, gradient = jax.jit(lambda params: loss_and_gradient(policy_fn, params, batch, weights))(params)
+    exact = jax.jit(jax.grad(expected_return))(params)
     for ours, true in zip(jax.tree.leaves(gradient), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(-ours, true, rtol=1e-3, atol=1e-5)
 
@@ -118,7 +119,7 @@ def test_policies_roll_out_as_they_say(tiny, policy, params):
     def log_prob(state, action):
         return policy_fn(params, state).log_probs[action]
 
-    again = jax.vmap(jax.vmap(log_prob))(before, episodes.actions)
+    again = jax.jit(jax.vmap(jax.vmap(log_prob)))(before, episodes.actions)
     np.testing.assert_allclose(episodes.log_probs, again, rtol=1e-4, atol=1e-5)
     # Shares of the eight episodes against their probabilities.
     place = jnp.sum(episodes.actions * jnp.array([4, 2, 1]), axis=1)
@@ -128,12 +129,10 @@ def test_policies_roll_out_as_they_say(tiny, policy, params):
 
 
 def test_exploration_keeps_every_action_possible(tiny, params):
-    model = GraphPolicy(tiny.growth.num_actions, width=4)
     policy_fn = make_policy(tiny.growth, lambda *_: (jnp.array([1e3, -1e3]), 0.0), 0.1)
     choice = policy_fn(params, tiny.growth.start(jax.random.key(0)))
     np.testing.assert_allclose(choice.log_probs[1], choice.sampler_log_probs[1] + np.log(0.1), rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(jnp.exp(choice.log_probs)), 1.0, rtol=1e-5)
-    del model
 
 
 def evaluations(status, score, num_tasks=2):
