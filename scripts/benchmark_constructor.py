@@ -24,7 +24,7 @@ from elenas_jax.spaces.elenas_sampling import draw, make_choices
 
 _GRAPHS = flags.DEFINE_integer("graphs", 8192, "Graphs a run, over all devices.", lower_bound=1)
 _BATCH = flags.DEFINE_integer(
-    "batch", 128, "Graphs worked on at once; what a batch needs should stay in the caches.", lower_bound=1
+    "batch", 256, "Graphs worked on at once; what a batch needs should stay in the caches.", lower_bound=1
 )
 _RUNS = flags.DEFINE_integer("runs", 9, "Timed runs.", lower_bound=1)
 

@@ -25,9 +25,12 @@ from elenas_jax.graphs.liveness import (
     SHAPES,
     TOO_LONG,
     VALID,
+    WORD,
     Liveness,
+    close_bits,
     liveness,
-    reachable,
+    pack_bits,
+    unpack_bits,
 )
 from elenas_jax.graphs.program import (
     AFTER,
@@ -50,7 +53,10 @@ _ONE_ROW = np.array([row.shape_rule == "one_row" for row in TRANSFORMING])
 _ACTIVATION = np.array([row.is_activation for row in TRANSFORMING])
 _ALONE = np.array([TRANSFORMING_BY_NAME[row.alone].code for row in COMBINING], np.int32)
 
-# Known widths, as variables of the shape equations after two for each node.
+# Nodes a compiled loop takes at a time: the same work, more of it side by side.
+_UNROLL = 16
+
+# Known widths, by their place in `sizes`.
 _ONE, _TIME, _IN, _HIDDEN, _OUT = range(5)
 
 
@@ -68,6 +74,7 @@ class _Operands(NamedTuple):
     source: jax.Array  # [Q, D] int32 node
     code: jax.Array  # [Q, D] int32 combining code, 0 past the last operand
     number: jax.Array  # [D] int32, how many
+    place: jax.Array  # [M, D] int32, of an operand among those of a node
 
 
 def construct(
@@ -227,87 +234,89 @@ def _order_operands(live: Liveness, flow: _Flow) -> _Operands:
     code = jnp.where(index[:, None] == index[None, :], 0, live.edges).astype(jnp.int32)[:, 2::2]
     fixed = jnp.asarray(initial_nodes(num_nodes)) | flow.constant
     later = jnp.where(code == MATMUL, ~live.depends_on_input[:, None], fixed[:, None])
-    keys = 2 * len(COMBINING)
-    key = jnp.where(code > 0, 2 * code + later, 0)
-    # A counting sort, stable in the node index: rows of a short table are slow to sort otherwise.
-    sizes = jnp.sum(key[None] == jnp.arange(1, keys)[:, None, None], axis=1)
-    start = jnp.cumsum(sizes, axis=0) - sizes
-
-    def visit(following, row):
-        own = row[None, :] == jnp.arange(1, keys)[:, None]
-        return following + own, jnp.sum(jnp.where(own, following, 0), axis=0)
-
-    _, place = jax.lax.scan(visit, start, key)
-    place = jnp.where(code > 0, place, num_nodes)  # out of range, dropped
-    packed = index[:, None] * len(COMBINING) + code
-    target = jnp.broadcast_to(jnp.arange(code.shape[1]), code.shape)
-    packed = jnp.zeros_like(code).at[place, target].set(packed, mode="drop", unique_indices=True)
-    return _Operands(packed // len(COMBINING), packed % len(COMBINING), jnp.sum(sizes, axis=0))
+    # Distinct, and groups in their order; what is no operand comes last.
+    none = 2 * len(COMBINING) * num_nodes
+    key = jnp.where(code > 0, (2 * code + later) * num_nodes + index[:, None], none)
+    packed = jnp.where(code > 0, index[:, None] * len(COMBINING) + code, 0)
+    # Counting smaller keys, then selecting by the count: a row at a time, as sums of whole tables,
+    # because short sorts and scatters are an order slower on a CPU.
+    rows = functools.partial(jax.lax.fori_loop, 0, num_nodes, unroll=_UNROLL)
+    place = rows(lambda s, count: count + (key[s] < key), jnp.zeros_like(key))
+    chosen = rows(lambda s, found: found + jnp.where(place[s] == index[:, None], packed[s], 0), packed * 0)
+    return _Operands(chosen // len(COMBINING), chosen % len(COMBINING), jnp.sum(code > 0, axis=0), place)
 
 
 def _infer_shapes(live, operands, transforms, head, sizes):
     """Solves the equations between widths.
 
-    Variables are the rows and columns of every node before its transform, 2M in all, and five
-    known widths. Equal variables form classes; a class with two different known sizes does not
-    fit, one without takes `hidden_features`.
+    Variables are the rows and columns of every node before its transform, 2M in all. Equal
+    variables form classes; a class that equals two different known sizes does not fit, one that
+    equals none takes `hidden_features`.
 
     Returns:
       rows, cols `[M]` before the transform, rows, cols `[M]` of the result, and whether it fits.
     """
     num_nodes = live.edges.shape[0]
-    num_variables = 2 * num_nodes + sizes.shape[0]
-    known = 2 * num_nodes + jnp.arange(sizes.shape[0])
     node = jnp.arange(num_nodes)
-    row_of, col_of = node, num_nodes + node
     transposes, one_row = jnp.asarray(_TRANSPOSES)[transforms], jnp.asarray(_ONE_ROW)[transforms]
-    result_row_of = jnp.where(transposes, col_of, jnp.where(one_row, known[_ONE], row_of))
-    result_col_of = jnp.where(transposes, row_of, col_of)
-
-    source, code = operands.source, operands.code
-    is_parameter = source % 2 == 1
+    code = jnp.where(node[:, None] == node[None, :], 0, live.edges)[:, 2::2]
+    is_parameter = jnp.asarray(initial_nodes(num_nodes))
     is_matmul, is_elementwise = code == MATMUL, code > MATMUL
-    source_row, source_col = result_row_of[source], result_col_of[source]
-    is_last = ~jnp.roll(is_matmul, -1, axis=0)
-    is_first = (node == 0)[:, None]
-    target_row, target_col = row_of[None, 2::2], col_of[None, 2::2]
-    one = known[_ONE]
-    # Rows: a chain has those of its first factor; a parameter of an elementwise group has one.
-    of_parameter = is_elementwise & is_parameter
-    relates = is_elementwise | (is_matmul & is_first)
-    left = jnp.where(of_parameter, row_of[source], source_row)
-    right = jnp.where(of_parameter, one, target_row)
-    pairs = [(jnp.where(relates, left, one), jnp.where(relates, right, one))]
-    # Columns: a chain has those of its last factor; inside it columns meet rows.
-    right = jnp.where(is_matmul & ~is_last, jnp.roll(source_row, -1, axis=0), target_col)
-    pairs.append((jnp.where(code > 0, source_col, one), jnp.where(code > 0, right, one)))
+    is_first = is_matmul & (operands.place == 0)
+    is_last = is_matmul & (operands.place == jnp.sum(is_matmul, axis=0) - 1)
+    # The result of an operand has the rows of the node: elementwise, and the first of a chain. A
+    # parameter of an elementwise group has one row. Columns: elementwise, and the last of a chain.
+    same_rows = _spread((is_elementwise & ~is_parameter[:, None]) | is_first, num_nodes)
+    same_cols = _spread(is_elementwise | is_last, num_nodes)
+    # Inside a chain the columns of a factor are the rows of the next.
+    following = jnp.take_along_axis(operands.source, jnp.minimum(operands.place + 1, num_nodes - 1), axis=0)
+    word, bit = following // WORD, jnp.uint32(1) << (following % WORD).astype(jnp.uint32)
+    in_word = word[None] == jnp.arange(-(-num_nodes // WORD))[:, None, None]
+    meets_words = jnp.bitwise_or.reduce(jnp.where(is_matmul & ~is_last & in_word, bit, 0), axis=2)
+    meets = unpack_bits(meets_words, num_nodes)
+
+    # A result's rows are columns before a transpose, and one after a mean over rows.
+    swaps, keeps = transposes[:, None], (~transposes & ~one_row)[:, None]
+    row_row = (same_rows & keeps) | (meets & swaps & keeps.T)
+    col_row = (same_rows & swaps) | (meets & ~swaps & keeps.T)
+    row_col = (same_cols & swaps) | (meets & swaps & swaps.T)
+    col_col = (same_cols & ~swaps) | (meets & ~swaps & swaps.T)
+    equal = jnp.block([[row_row, row_col], [col_row, col_col]])
+    equal = equal | equal.T | jnp.eye(2 * num_nodes, dtype=bool)
+
     # A node of parameters without a product has one row.
-    has_data = jnp.any(is_matmul | (is_elementwise & ~is_parameter), axis=0)
-    lone = live.network[2::2] & ~has_data
-    pairs.append((jnp.where(lone, row_of[2::2], one), jnp.full(lone.shape, one)))
-    final_width = known[_OUT] if head == "none" else known[_HIDDEN]
-    ends = jnp.stack([row_of[0], col_of[0], result_col_of[live.final]])
-    ties = jnp.stack([jnp.where(live.recurrent, known[_ONE], known[_TIME]), known[_IN], final_width])
-    pairs.append((ends, ties))
+    has_data = jnp.any(is_matmul | (is_elementwise & ~is_parameter[:, None]), axis=0)
+    lone = live.network & _spread(~has_data, num_nodes)
+    meets_one = jnp.any(meets_words & pack_bits(one_row)[:, None] != 0, axis=0)
+    row_is_one = is_parameter & jnp.any(is_elementwise, axis=1) | lone
+    row_is_one |= jnp.any(same_rows & one_row[:, None], axis=0) | (meets_one & transposes)
+    is_data, is_final = node == 0, node == live.final
+    nowhere = jnp.zeros(num_nodes, bool)
+    is_known = {
+        _ONE: (row_is_one | (is_data & live.recurrent), meets_one & ~transposes),
+        _TIME: (is_data & ~live.recurrent, nowhere),
+        _IN: (nowhere, is_data),
+        _OUT if head == "none" else _HIDDEN: (is_final & transposes, is_final & ~transposes),
+    }
+    together = close_bits(pack_bits(equal))
+    least = jnp.full(2 * num_nodes, jnp.iinfo(jnp.int32).max)
+    most = jnp.full(2 * num_nodes, jnp.iinfo(jnp.int32).min)
+    for which, members in is_known.items():
+        member = jnp.any(together & pack_bits(jnp.concatenate(members))[:, None] != 0, axis=0)
+        least = jnp.where(member, jnp.minimum(least, sizes[which]), least)
+        most = jnp.where(member, jnp.maximum(most, sizes[which]), most)
+    free = least > most
+    size = jnp.where(free, sizes[_HIDDEN], most).astype(jnp.int32)
+    rows, cols = size[:num_nodes], size[num_nodes:]
+    result_rows = jnp.where(transposes, cols, jnp.where(one_row, 1, rows))
+    return rows, cols, result_rows, jnp.where(transposes, rows, cols), jnp.all(free | (least == most))
 
-    left = jnp.concatenate([jnp.ravel(pair[0]) for pair in pairs])
-    right = jnp.concatenate([jnp.ravel(pair[1]) for pair in pairs])
-    equal = jnp.zeros((num_variables, num_variables), bool).at[left, right].set(True)
-    equal = equal | equal.T | jnp.eye(num_variables, dtype=bool)
-    labels = _classes(equal)
 
-    known_labels = labels[known]
-    together = known_labels[:, None] == known_labels[None, :]
-    fits = ~jnp.any(together & (sizes[:, None] != sizes[None, :]))
-    belongs = labels[:, None] == known_labels[None, :]
-    size = jnp.where(jnp.any(belongs, axis=1), sizes[jnp.argmax(belongs, axis=1)], sizes[_HIDDEN])
-    size = size.astype(jnp.int32)
-    return size[row_of], size[col_of], size[result_row_of], size[result_col_of], fits
-
-
-def _classes(equal: jax.Array) -> jax.Array:
-    """Returns `[U]` labels, the smallest member of each class; the relation is symmetric and reflexive."""
-    return jnp.argmax(reachable(equal), axis=1)
+def _spread(values: jax.Array, num_nodes: int) -> jax.Array:
+    """From `[..., D]` intermediate nodes to `[..., M]` nodes, zero at the others."""
+    last = num_nodes - 2 - max(2 * values.shape[-1] - 1, 0)
+    config = [(0, 0, 0)] * (values.ndim - 1) + [(2, last, 1)]
+    return jax.lax.pad(values, jnp.zeros((), values.dtype), config)
 
 
 def _lower(live, flow, operands, transforms, rows, cols, result_rows, result_cols, capacity):
@@ -332,7 +341,7 @@ def _lower(live, flow, operands, transforms, rows, cols, result_rows, result_col
     base = jnp.sum(jnp.where(key[:, None] < key[None, :], count[:, None], 0), axis=0)
     # The slot of each node's value, and where it is read as a parameter: itself, or the constant
     # of its last instruction.
-    result = jnp.zeros(num_nodes, jnp.int32).at[2::2].set(base + count)
+    result = _spread(base + count, num_nodes)
     reference = jnp.where(is_initial, node // 2, num_nodes // 2 + result - 1)
 
     # From here on one row an instruction; `owner` counts intermediate nodes.

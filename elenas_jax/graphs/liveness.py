@@ -19,6 +19,9 @@ import jax.numpy as jnp
 
 from elenas_jax.graphs.computation import RECURSION, ComputationGraph, initial_nodes, intermediate_nodes
 
+# Bits of a word, in which the rows of relations are packed.
+WORD = 32
+
 REASONS = (
     "valid",
     "no path from input",
@@ -64,24 +67,37 @@ class Liveness(NamedTuple):
     reason: jax.Array  # [] int32: VALID, NO_PATH, NO_FINAL or ILLEGITIMATE_RECURSION
 
 
-def reachable(adjacency: jax.Array) -> jax.Array:
-    """Returns `[M, M]` booleans: a path of one or more edges leads from row to column.
+def pack_bits(relation: jax.Array) -> jax.Array:
+    """Packs booleans `[..., N]` into words `[W, ...]` uint32, bit i of word w being column 32 w + i."""
+    num_words = -(-relation.shape[-1] // WORD)
+    padding = [(0, 0)] * (relation.ndim - 1) + [(0, WORD * num_words - relation.shape[-1])]
+    bits = jnp.pad(relation, padding).reshape(*relation.shape[:-1], num_words, WORD).astype(jnp.uint32)
+    words = jnp.sum(bits << jnp.arange(WORD, dtype=jnp.uint32), axis=-1, dtype=jnp.uint32)
+    return jnp.moveaxis(words, -1, 0)
 
-    Warshall's algorithm on rows packed 32 columns to a word: the constructor's inner loop.
+
+def unpack_bits(words: jax.Array, length: int) -> jax.Array:
+    """Unpacks words `[W, N]` into booleans `[N, length]`."""
+    bits = (words.T[:, :, None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1
+    return bits.reshape(words.shape[1], -1)[:, :length].astype(bool)
+
+
+def close_bits(words: jax.Array) -> jax.Array:
+    """Returns `[W, N]` words of the transitive closure of a relation in words `[W, N]`.
+
+    Warshall's algorithm, the constructor's inner loop: a step joins one row to all that enter it.
     """
-    num_nodes = adjacency.shape[0]
-    num_words = -(-num_nodes // 32)
-    bits = jnp.arange(32, dtype=jnp.uint32)
-    padded = jnp.pad(adjacency, ((0, 0), (0, 32 * num_words - num_nodes))).reshape(num_nodes, num_words, 32)
-    packed = jnp.sum(padded.astype(jnp.uint32) << bits, axis=-1, dtype=jnp.uint32)
 
     def through(node, reach):
-        enters = (reach[:, node // 32] >> (node % 32).astype(jnp.uint32)) & 1
-        return reach | (reach[node] * enters[:, None])
+        enters = (reach[node // WORD] >> (node % WORD).astype(jnp.uint32)) & 1
+        return reach | (reach[:, node, None] * enters[None, :])
 
-    packed = jax.lax.fori_loop(0, num_nodes, through, packed)
-    unpacked = (packed[:, :, None] >> bits) & 1
-    return unpacked.reshape(num_nodes, -1)[:, :num_nodes].astype(bool)
+    return jax.lax.fori_loop(0, words.shape[1], through, words)
+
+
+def reachable(adjacency: jax.Array) -> jax.Array:
+    """Returns `[M, M]` booleans: a path of one or more edges leads from row to column."""
+    return unpack_bits(close_bits(pack_bits(adjacency)), adjacency.shape[0])
 
 
 def living_edges(edges: jax.Array) -> tuple[jax.Array, jax.Array]:

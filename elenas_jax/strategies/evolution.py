@@ -43,7 +43,7 @@ def make_evolution(
     def init(key: Array) -> EvolutionState:
         shape = jax.eval_shape(space.sample, key)
         population = jax.tree.map(lambda leaf: jnp.zeros((population_size, *leaf.shape), leaf.dtype), shape)
-        return EvolutionState(population, jnp.full(population_size, -jnp.inf), jnp.int32(0))
+        return EvolutionState(population, jnp.full(population_size, -jnp.inf, jnp.float32), jnp.int32(0))
 
     def child(key: Array, state: EvolutionState) -> PyTree:
         key_tournament, key_mutate = jax.random.split(key)

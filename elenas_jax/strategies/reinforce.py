@@ -137,9 +137,11 @@ def make_reinforce(
             params=params,
             opt_state=optimizer.init(params),
             pending=_no_episodes(start, batch_size, growth.num_steps),
-            elites=Elites(_no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf)),
+            elites=Elites(
+                _no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf, jnp.float32)
+            ),
             moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
-            diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan),
+            diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
         )
 
     @jax.jit
