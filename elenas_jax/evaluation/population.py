@@ -21,7 +21,7 @@ from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, Task
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
-EVALUATION_FORMAT = 1
+EVALUATION_FORMAT = 2
 
 
 class Evaluator(NamedTuple):

@@ -9,7 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,11 @@ from elenas_jax.evaluation.training import (
 )
 from elenas_jax.graphs import ComputationGraph, num_flops
 from elenas_jax.graphs.constructor import construct_batch
-from elenas_jax.graphs.execution import Layout, machine
 from elenas_jax.graphs.instructions import find_operations
+from elenas_jax.graphs.machine import Layout, Machine, known_machine
 from elenas_jax.graphs.parameters import init_params
 from elenas_jax.graphs.program import AFTER, CONSTANTS, LAYOUTS, Program, find_layout, num_parameters, trim
+from elenas_jax.graphs.schedule import make_schedule
 from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
 SEGMENT_STEPS = 64  # steps between two returns to the host
@@ -209,26 +210,35 @@ class Trainer:
         """Trains on one task; returns `[B]` validation metrics and whether all losses were finite."""
         num = len(hashes)
         padding = self.padding(program)
-        lanes = _deal(np.asarray(program.phase_ends[:, AFTER]) * steps, self.devices, self.per_device)
-        program = _take(trim(program, padding.instructions), np.maximum(lanes, 0))
-        steps = np.where(lanes >= 0, steps[np.maximum(lanes, 0)], 0)
+        program = trim(program, padding.instructions)
+        layout = self._layout(padding, task.time_steps)
+        machines = [
+            known_machine(one, make_schedule(one, task.time_steps), layout)
+            for one in (_take(program, np.array(place)) for place in range(num))
+        ]
+        lanes = _deal(
+            np.array([_cost(one, layout) for one in machines]) * steps, self.devices, self.per_device
+        )
+        chosen = np.maximum(lanes, 0)
+        code = jax.tree.map(lambda *leaves: np.stack(leaves)[chosen], *machines)
+        steps = np.where(lanes >= 0, steps[chosen], 0)
         key = data_key(self.run_key, replicate)
         weights = np.stack([jax.random.key_data(weights_key(self.run_key, one, replicate)) for one in hashes])
 
-        start, segment = self._compile(padding, task.time_steps)
-        code, output_rows, states = start(program, weights[np.maximum(lanes, 0)])
+        start, segment = _compiled(padding, layout, self.batch_size, self.learning_rate, self.devices)
+        states = start(self._widened(_take(program, chosen)), weights[chosen])
         done = 0
         while done < steps.max():
             count = np.clip(steps - done, 0, SEGMENT_STEPS)
             inputs, targets = self._batches(task, jax.random.fold_in(key, TRAIN), done)
-            job = Job(code, output_rows, count.astype(np.int32), np.ones(lanes.shape, bool))
+            job = Job(code, count.astype(np.int32), np.ones(lanes.shape, bool))
             states = segment(job, states, inputs, targets, np.int32(LOSS_NAMES.index(task.loss)))
             done += SEGMENT_STEPS
         metric, total = np.zeros(lanes.shape), task.valid_samples // self.batch_size
         for first in range(0, total, SEGMENT_STEPS):
             count = np.where(steps > 0, min(SEGMENT_STEPS, total - first), 0)
             inputs, targets = self._batches(task, jax.random.fold_in(key, VALIDATION), first)
-            job = Job(code, output_rows, count.astype(np.int32), np.zeros(lanes.shape, bool))
+            job = Job(code, count.astype(np.int32), np.zeros(lanes.shape, bool))
             states = segment(job, states, inputs, targets, np.int32(LOSS_NAMES.index(task.loss)))
             metric = metric + np.asarray(states.right_sum)
         finite = np.asarray(states.finite)
@@ -243,17 +253,14 @@ class Trainer:
         inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, self.in_features - inputs.shape[-1])))
         return inputs, targets
 
-    def _compile(self, padding: Padding, time_steps: int):
-        """Returns the functions that start and continue a chunk."""
-        layout = Layout(
+    def _layout(self, padding: Padding, time_steps: int) -> Layout:
+        return Layout(
             padding.kind,
             self.width(padding.kind, time_steps),
             time_steps,
             last_only=True,
             operations=padding.operations,
         )
-        start, segment = _compiled(padding, layout, self.batch_size, self.learning_rate, self.devices)
-        return lambda program, weights: start(self._widened(program), weights), segment
 
     def _widened(self, program: Program) -> Program:
         """Makes programs of different tasks look alike to the compiler; sizes are in their arrays."""
@@ -265,12 +272,10 @@ class Trainer:
 def _compiled(padding: Padding, layout: Layout, batch_size: int, learning_rate: float, devices: int):
     """Returns the functions that start and continue a chunk of programs of that padding."""
 
-    def start_one(program: Program, weights) -> tuple[Any, jax.Array, TrainState]:
+    def start_one(program: Program, weights) -> TrainState:
         key = jax.random.wrap_key_data(weights)
         params = init_params(key, program, rows=padding.rows, width=layout.width)
-        code = machine(program, layout.time_steps)
-        output_rows = jnp.where(program.recurrent, 1, code.rows[program.output])
-        return code, output_rows, initial_state(params, learning_rate)
+        return initial_state(params, learning_rate)
 
     segment = make_segment(
         layout,
@@ -291,6 +296,12 @@ def _sample_batches(sample: Callable, batch_size: int, key, first):
     keys = jax.vmap(lambda s: jax.random.fold_in(key, s))(first + jnp.arange(SEGMENT_STEPS))
     batch = jax.vmap(lambda one: sample(one, batch_size))(keys)
     return batch.inputs, batch.targets
+
+
+def _cost(code: Machine, layout: Layout) -> int:
+    """About what a step costs, in rounds of the loops."""
+    ends = code.values.ends + code.pulls.ends
+    return int(1 + ends[0] + layout.steps * (ends[1] - ends[0]) + ends[3] - ends[2])
 
 
 def _take(program: Program, places: np.ndarray) -> Program:

@@ -5,14 +5,14 @@ follow each other in one compiled loop and share its buffers, so that nothing is
 cleared for one of them, and a candidate's numbers cannot depend on who else is in the chunk.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from elenas_jax.graphs import execution
-from elenas_jax.graphs.execution import Layout, Machine
+from elenas_jax.graphs.machine import Layout, Machine
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray
 
@@ -28,17 +28,24 @@ class TrainState(NamedTuple):
     """One candidate in training; a pytree that can be kept and continued."""
 
     params: dict  # "rows" [L, W], and of the head "head_kernel" [hidden, O], "head_bias" [O]
-    optimiser: Any  # optax state
+    optimiser: dict  # optax states, "rows" and "head"
     loss_sum: jax.Array  # [] of the steps of the last segment
     right_sum: jax.Array  # [] share of right answers, summed over the steps of the last segment
     finite: jax.Array  # [] bool, False once a loss was not
+
+
+class Buffers(NamedTuple):
+    """What passes write into; handed on dirty from step to step and from candidate to candidate."""
+
+    tape: jax.Array  # [V, T + 1, N, R, W]
+    cotangents: jax.Array  # [V, T + 1, N, R, W]
+    gradient: jax.Array  # [L + constants + W, W]
 
 
 class Job(NamedTuple):
     """What a segment does with one candidate."""
 
     code: Machine
-    output_rows: AnyArray  # [] int32, rows of the output of a sequence program, else 1
     num_steps: AnyArray  # [] int32, 0 for padding
     train: AnyArray  # [] bool; False only measures
 
@@ -64,7 +71,14 @@ def make_optimiser(learning_rate: float) -> optax.GradientTransformation:
 def initial_state(params: dict, learning_rate: float) -> TrainState:
     """Starts training from packed parameters; unbatched."""
     zero = jnp.zeros(())
-    return TrainState(params, make_optimiser(learning_rate).init(params), zero, zero, jnp.bool_(True))
+    optimiser = make_optimiser(learning_rate)
+    states = {"rows": optimiser.init(params["rows"]), "head": optimiser.init(head_of(params))}
+    return TrainState(params, states, zero, zero, jnp.bool_(True))
+
+
+def head_of(params: dict) -> dict:
+    """Returns the parameters of the head, empty where there is none."""
+    return {name: value for name, value in params.items() if name != "rows"}
 
 
 def make_segment(
@@ -99,15 +113,47 @@ def make_segment(
             return final[:, :num_outputs]
         return final[:, : head["head_kernel"].shape[0]] @ head["head_kernel"] + head["head_bias"]
 
-    def step(job: Job, state: TrainState, tape, cotangents, inputs, targets, loss):
-        code = job.code
-        head = {name: value for name, value in state.params.items() if name != "rows"}
-        rows = execution.compute_constants(
-            code, execution.with_scratch(state.params["rows"], scratch), layout.width, layout.operations
+    def update_rows(count, num_rows, rows, optimiser_state, gradient):
+        """Updates the first `num_rows` rows, `count` blocks of them: room that is not used costs nothing."""
+        block = layout.width
+        is_rows = jax.tree.map(lambda leaf: leaf.ndim == 2, optimiser_state)
+
+        def cut(leaf, first):
+            return jax.lax.dynamic_slice(leaf, (first, 0), (block, leaf.shape[1]))
+
+        def visit(k, carry):
+            rows, optimiser_state = carry
+            first = k * block
+            # Behind the parameters are constants, which have cotangents too.
+            real = (first + jnp.arange(block) < num_rows)[:, None]
+            old = jax.tree.map(
+                lambda leaf, cuts: cut(leaf, first) if cuts else leaf, optimiser_state, is_rows
+            )
+            updates, new = optimiser.update(jnp.where(real, cut(gradient, first), 0.0), old)
+            rows = jax.lax.dynamic_update_slice(rows, cut(rows, first) + updates, (first, 0))
+            optimiser_state = jax.tree.map(
+                lambda leaf, part, cuts: (
+                    jax.lax.dynamic_update_slice(leaf, part, (first, 0)) if cuts else leaf
+                ),
+                optimiser_state,
+                new,
+                is_rows,
+            )
+            return rows, optimiser_state
+
+        rows, updated = jax.lax.fori_loop(0, count, visit, (rows, optimiser_state))
+        # Steps are counted once, not once a block.
+        return rows, jax.tree.map(
+            lambda leaf, cuts: leaf if cuts else leaf + (count > 0).astype(leaf.dtype), updated, is_rows
         )
-        tape = execution.write_input(tape, inputs, layout)
+
+    def step(job: Job, state: TrainState, buffers: Buffers, inputs, targets, loss):
+        code = job.code
+        rows = execution.compute_constants(code, state.params["rows"], layout.operations)
+        head = head_of(state.params)
+        tape = execution.write_input(buffers.tape, inputs, layout, code.first_step)
         tape = execution.forward(code, rows, tape, layout)
-        at = (code.output, layout.steps, 0, job.output_rows - 1, 0)
+        at = (code.output, layout.steps, 0, code.output_rows - 1, 0)
         size = (1, 1, batch_size, 1, layout.width)
         final = jnp.reshape(jax.lax.dynamic_slice(tape, at, size), (batch_size, layout.width))
 
@@ -119,48 +165,68 @@ def make_segment(
         value, pull, right = jax.vjp(loss_of, head, final, has_aux=True)
         # Measuring runs no instruction in reverse and moves no parameter.
         of_head, of_final = pull(jnp.where(job.train, 1.0, 0.0))
-        reverse = code._replace(ends=jnp.where(job.train, code.ends, 0))
-        cotangents = execution.clear_cotangents(reverse, cotangents)
+        stop = lambda visits: visits._replace(ends=jnp.where(job.train, visits.ends, 0))  # noqa: E731
+        reverse = code._replace(
+            pulls=stop(code.pulls),
+            gradients=stop(code.gradients),
+            num_constants=jnp.where(job.train, code.num_constants, 0),
+        )
+        blocks = jnp.where(job.train, -(-code.fixed_rows // layout.width), 0)
+        zero = jnp.zeros((layout.width, layout.width))
+        gradient = jax.lax.fori_loop(
+            0,
+            blocks,
+            lambda k, buffer: jax.lax.dynamic_update_slice(buffer, zero, (k * layout.width, 0)),
+            buffers.gradient,
+        )
+        cotangents = execution.clear_cotangents(
+            code._replace(values=stop(code.values)), buffers.cotangents, layout
+        )
         cotangents = jax.lax.dynamic_update_slice(cotangents, jnp.reshape(of_final, size), at)
-        cotangents, of_rows = execution.backward(reverse, rows, tape, cotangents, layout)
-        gradient = {"rows": of_rows[: state.params["rows"].shape[0]]} | of_head
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params, optimiser_state = jax.tree.map(
-            lambda new, old: jnp.where(job.train, new, old),
-            (params, optimiser_state),
-            (state.params, state.optimiser),
+        cotangents, gradient = execution.backward(reverse, rows, tape, cotangents, gradient, layout)
+        blocks = jnp.where(job.train, -(-code.parameter_rows // layout.width), 0)
+        rows, of_rows = update_rows(blocks, code.parameter_rows, rows, state.optimiser["rows"], gradient)
+        updates, of_head_state = optimiser.update(of_head, state.optimiser["head"])
+        new_head = optax.apply_updates(head, updates), of_head_state
+        head, of_head_state = jax.tree.map(
+            lambda new, old: jnp.where(job.train, new, old), new_head, (head, state.optimiser["head"])
         )
         state = TrainState(
-            params,
-            optimiser_state,
+            {"rows": rows} | head,
+            {"rows": of_rows, "head": of_head_state},
             state.loss_sum + value,
             state.right_sum + right,
             state.finite & jnp.isfinite(value),
         )
-        return state, tape, cotangents
+        return state, Buffers(tape, cotangents, gradient)
 
     def segment(jobs: Job, states: TrainState, inputs, targets, loss):
         def run_one(buffers, job_and_state):
             job, state = job_and_state
-            state = state._replace(loss_sum=jnp.zeros(()), right_sum=jnp.zeros(()))
+            num_rows = state.params["rows"].shape[0]
+            rows = execution.with_scratch(state.params["rows"], scratch)
+            state = state._replace(
+                params=state.params | {"rows": rows}, loss_sum=jnp.zeros(()), right_sum=jnp.zeros(())
+            )
 
             def condition(loop):
-                taken, state, _, _ = loop
+                taken, state, _ = loop
                 return (taken < job.num_steps) & state.finite
 
             def body(loop):
-                taken, state, tape, cotangents = loop
-                state, tape, cotangents = step(
-                    job, state, tape, cotangents, inputs[taken], targets[taken], loss
-                )
-                return taken + 1, state, tape, cotangents
+                taken, state, buffers = loop
+                state, buffers = step(job, state, buffers, inputs[taken], targets[taken], loss)
+                return taken + 1, state, buffers
 
-            _, state, *buffers = jax.lax.while_loop(condition, body, (0, state, *buffers))
-            return tuple(buffers), state
+            _, state, buffers = jax.lax.while_loop(condition, body, (0, state, buffers))
+            is_parameter = (jnp.arange(num_rows) < job.code.parameter_rows)[:, None]
+            rows = jnp.where(is_parameter, state.params["rows"][:num_rows], 0.0)
+            return buffers, state._replace(params=state.params | {"rows": rows})
 
         # Step 0 of the tape is the carry: zero, and never written.
-        buffers = (jnp.zeros(buffer_shape), jnp.zeros(buffer_shape))
+        fixed_rows = states.params["rows"].shape[1] + scratch + layout.width
+        gradient = jnp.zeros((fixed_rows, layout.width))
+        buffers = Buffers(jnp.zeros(buffer_shape), jnp.zeros(buffer_shape), gradient)
         _, states = jax.lax.scan(run_one, buffers, (jobs, states))
         return states
 

@@ -13,8 +13,8 @@ instruction. Only values are kept; both passes write into buffers handed in, whi
 reuse dirty.
 """
 
-import dataclasses
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,75 +26,31 @@ from elenas_jax.graphs.instructions import (
     compute,
     parameter_gradient,
     pull_back,
+    pull_codes,
     switch,
 )
-from elenas_jax.graphs.program import AFTER, BEFORE, CONSTANTS, INSIDE, LOAD_ROW, TIME, Program
+from elenas_jax.graphs.machine import (
+    BACK,
+    BRANCH,
+    COLS,
+    COLS_A,
+    DELAY_A,
+    DELAY_B,
+    OUT,
+    READ_ROWS,
+    READS,
+    ROWS,
+    ROWS_A,
+    SLOT_A,
+    SLOT_B,
+    TARGET,
+    TARGET_DELAY,
+    Layout,
+    Machine,
+    Visits,
+)
 from elenas_jax.ops import Extent
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """The static shape of a pass.
-
-    kind: "row" (every value has one row a step), "matrix" (a padded square a step) or "sequence"
-      (no steps: one padded square in all).
-    last_only: whether only the last step's output is wanted.
-    operations: which of `OPERATION_SETS` programs draw from; others are not compiled in.
-    """
-
-    kind: str
-    width: int  # W
-    time_steps: int  # of the sequence
-    last_only: bool = False
-    operations: str = "extended"
-
-    @property
-    def steps(self) -> int:
-        return 1 if self.kind == "sequence" else self.time_steps
-
-    @property
-    def rows(self) -> int:
-        return 1 if self.kind == "row" else self.width
-
-
-class Machine(NamedTuple):
-    """A program with sizes resolved, as the passes read it."""
-
-    op: jax.Array  # [I]
-    arg: jax.Array  # [I, 2]
-    delay: jax.Array  # [I, 2]
-    reads: jax.Array  # [I] first row of the parameter or constant read, 0 if none
-    read_rows: jax.Array  # [I] its rows
-    reads_fixed: jax.Array  # [I] bool
-    writes: jax.Array  # [I] first row of the constant this instruction computes
-    rows: jax.Array  # [V]
-    cols: jax.Array  # [V]
-    ends: jax.Array  # [4]
-    output: jax.Array  # []
-
-
-def machine(program: Program, time_steps: int) -> Machine:
-    """Resolves sizes and places of an unbatched program; jittable."""
-    rows = jnp.where(program.rows == TIME, time_steps, program.rows)
-    cols = jnp.where(program.cols == TIME, time_steps, program.cols)
-    place = jnp.arange(program.op.shape[0])
-    constant_rows = jnp.where(place < program.phase_ends[CONSTANTS], rows[1:], 0)
-    sizes = jnp.concatenate([program.parameter_rows, constant_rows])
-    first = jnp.cumsum(sizes) - sizes
-    read = jnp.maximum(program.parameter, 0)
-    return Machine(
-        program.op,
-        program.arg,
-        program.delay,
-        first[read],
-        sizes[read],
-        program.parameter >= 0,
-        first[program.parameter_rows.shape[0] :],
-        rows,
-        cols,
-        program.phase_ends,
-        program.output,
-    )
+from elenas_jax.types import AnyArray
 
 
 def with_scratch(rows: jax.Array, num_constant_rows: int) -> jax.Array:
@@ -102,61 +58,85 @@ def with_scratch(rows: jax.Array, num_constant_rows: int) -> jax.Array:
     return jnp.pad(rows, ((0, num_constant_rows + rows.shape[1]), (0, 0)))
 
 
-def _extent(rows, cols, layout_rows: int, width: int) -> Extent:
-    return Extent((jnp.arange(layout_rows) < rows)[:, None], (jnp.arange(width) < cols)[None, :])
-
-
 def _read_block(params, first, count, layout_rows: int):
     block = lax.dynamic_slice(params, (first, 0), (layout_rows, params.shape[1]))
     return jnp.where((jnp.arange(layout_rows) < count)[:, None], block, 0.0)
 
 
-def _operands(code: Machine, params, place, layout: Layout, value_at) -> Operands:
-    rows, width = layout.rows, layout.width
-    slot = code.arg[place, 0]
-    first, count = code.reads[place], code.read_rows[place]
-    return Operands(
-        a=lambda: value_at(code.arg[place, 0], code.delay[place, 0]),
-        b=lambda: value_at(code.arg[place, 1], code.delay[place, 1]),
-        row=lambda: lax.dynamic_slice(params, (first, 0), (1, width))[0],
-        block=lambda: _read_block(params, first, count, rows),
-        matrix=lambda: lax.dynamic_slice(params, (first, 0), (width, width)),
-        a_extent=_extent(code.rows[slot], code.cols[slot], rows, width),
-        extent=_extent(code.rows[place + 1], code.cols[place + 1], rows, width),
-        shape=jax.eval_shape(lambda: value_at(0, 0)).shape,
-    )
+class _Visit:
+    """One row of a table of visits, looked up where it is used."""
+
+    def __init__(self, table: AnyArray, index) -> None:
+        self.table, self.index = table, index
+
+    def __getitem__(self, column: int) -> jax.Array:
+        return jnp.reshape(lax.dynamic_slice(self.table, (self.index, column), (1, 1)), ())
 
 
-def _constant_operands(code: Machine, params, place, width: int) -> Operands:
+class _Operands:
+    """See `instructions.Operands`; `value_at(slot, delay)` reads values."""
+
+    def __init__(self, visit: _Visit, params, rows: int, value_at: Callable, shape) -> None:
+        self.visit, self.params, self.rows, self.value_at, self.shape = visit, params, rows, value_at, shape
+
+    def a(self):
+        return self.value_at(self.visit[SLOT_A], self.visit[DELAY_A])
+
+    def b(self):
+        return self.value_at(self.visit[SLOT_B], self.visit[DELAY_B])
+
+    def row(self):
+        return lax.dynamic_slice(self.params, (self.visit[READS], 0), (1, self.params.shape[1]))[0]
+
+    def block(self):
+        return _read_block(self.params, self.visit[READS], self.visit[READ_ROWS], self.rows)
+
+    def matrix(self):
+        width = self.params.shape[1]
+        return lax.dynamic_slice(self.params, (self.visit[READS], 0), (width, width))
+
+    def a_extent(self) -> Extent:
+        return self._extent(ROWS_A, COLS_A)
+
+    def extent(self) -> Extent:
+        return self._extent(ROWS, COLS)
+
+    def _extent(self, rows: int, cols: int) -> Extent:
+        width = self.params.shape[1]
+        valid_rows = jnp.arange(self.rows) < self.visit[rows]
+        return Extent(valid_rows[:, None], (jnp.arange(width) < self.visit[cols])[None, :])
+
+
+def _constant_operands(code: Machine, params, visit: _Visit) -> _Operands:
     """Constants are computed as squares, each of its own rows, behind the parameters."""
+    width = params.shape[1]
 
     def value_at(slot, _):
-        origin = jnp.maximum(slot - 1, 0)
-        return _read_block(params, code.writes[origin], code.rows[slot], width)
+        return _read_block(params, code.writes[jnp.maximum(slot - 1, 0)], visit[ROWS_A], width)
 
-    return _operands(code, params, place, Layout("sequence", width, 1), value_at)
+    return _Operands(visit, params, width, value_at, (width, width))
 
 
-def compute_constants(code: Machine, params: jax.Array, width: int, operations: str) -> jax.Array:
+def compute_constants(code: Machine, params: jax.Array, operations: str) -> jax.Array:
     """Writes the constants of a program behind its parameters.
 
     Args:
       code: a machine.
       params: `[L, W]` packed rows of parameters `with_scratch`.
-      width: W.
       operations: see `Layout`.
 
     Returns:
       `[L, W]` rows with the constants in place.
     """
-    codes = branch_codes(width, operations, True)
+    codes, _ = branch_codes(params.shape[1], operations, True)
 
-    def visit(place, params):
-        which = _constant_operands(code, params, place, width)
-        value = switch(code.op[place], codes, lambda each: compute(each, which))
+    def compute_one(place, params):
+        visit = _Visit(code.constants, place)
+        which = _constant_operands(code, params, visit)
+        value = switch(visit[BRANCH], [compute(each, which) for each in codes])
         return lax.dynamic_update_slice(params, value, (code.writes[place], 0))
 
-    return lax.fori_loop(0, code.ends[CONSTANTS], visit, params)
+    return lax.fori_loop(0, code.num_constants, compute_one, params)
 
 
 def _at(buffer, slot, step, length: int):
@@ -168,30 +148,29 @@ def _put(buffer, value, slot, step):
     return lax.dynamic_update_slice(buffer, value[None], (slot, step, 0, 0, 0))
 
 
-class _Rounds(NamedTuple):
-    """The loop over single steps: all of `INSIDE` for each step, then `AFTER` for the last one.
+def _step_by_step(visits: Visits, steps: int, run: Callable, carry, reverse: bool = False):
+    """Runs `run(visit, step, carry)` step by step, and at one step what runs at one step.
 
-    One loop for both, so that their instructions are compiled once. Where all outputs are wanted,
-    `AFTER` runs over all steps at once instead.
+    Those come after the last step. One loop for both, so that their instructions are compiled once.
     """
+    ends = visits.ends
 
-    begin: jax.Array
-    inside: jax.Array  # instructions a step
-    total: jax.Array
-    steps: int
+    def round_(k, carry):
+        t = steps - k if reverse else k
+        alone = t == steps
+        begin, end = jnp.where(alone, ends[2], ends[0]), jnp.where(alone, ends[3], ends[1])
 
-    def at(self, k):
-        """Returns the instruction and the step of round k."""
-        is_inside = k < self.steps * self.inside
-        place = jnp.where(is_inside, k % jnp.maximum(self.inside, 1), k - (self.steps - 1) * self.inside)
-        step = jnp.where(is_inside, k // jnp.maximum(self.inside, 1), self.steps - 1)
-        return self.begin + place, step
+        def one(j, carry):
+            visit = _Visit(visits.table, end - 1 - j if reverse else begin + j)
+            return run(visit, jnp.where(alone, steps - 1 - visit[BACK], t), carry)
 
+        return lax.fori_loop(0, end - begin, one, carry)
 
-def _rounds(code: Machine, layout: Layout) -> _Rounds:
-    inside = code.ends[INSIDE] - code.ends[BEFORE]
-    after = code.ends[AFTER] - code.ends[INSIDE] if layout.last_only else 0
-    return _Rounds(code.ends[BEFORE], inside, layout.steps * inside + after, layout.steps)
+    # A program without cycles has nothing to run step by step.
+    first = jnp.where(ends[1] > ends[0], 0, steps)
+    if reverse:
+        return lax.fori_loop(0, steps + 1 - first, round_, carry)
+    return lax.fori_loop(first, steps + 1, round_, carry)
 
 
 def forward(code: Machine, params: jax.Array, tape: jax.Array, layout: Layout) -> jax.Array:
@@ -204,158 +183,165 @@ def forward(code: Machine, params: jax.Array, tape: jax.Array, layout: Layout) -
       layout: static shape of the pass.
 
     Returns:
-      The tape with every value of the program.
+      The tape with every value of the program that is read.
     """
-    codes = branch_codes(layout.rows, layout.operations, False)
+    visits = code.values
+    codes, _ = branch_codes(layout.rows, layout.operations, False)
 
-    def run(tape, place, step, length):
-        def value_at(slot, delay):
-            return _at(tape, slot, step + 1 - delay, length)
+    def run(visit, step, tape, length):
+        which = _operands(visit, params, tape, layout, step, length)
+        value = switch(visit[BRANCH], [compute(each, which) for each in codes])
+        return _put(tape, value, visit[OUT], step + 1)
 
-        which = _operands(code, params, place, layout, value_at)
-        value = switch(code.op[place], codes, lambda each: compute(each, which))
-        return _put(tape, value, place + 1, step + 1)
+    def at_once(k, tape):
+        return run(_Visit(visits.table, k), 0, tape, layout.steps)
 
-    def at_once(place, tape):
-        return run(tape, place, 0, layout.steps)
-
-    def single(k, tape):
-        place, step = rounds.at(k)
-        return run(tape, place, step, 1)
-
-    tape = lax.fori_loop(code.ends[CONSTANTS], code.ends[BEFORE], at_once, tape)
-    if layout.kind == "sequence":
-        return tape
-    rounds = _rounds(code, layout)
-    tape = lax.fori_loop(0, rounds.total, single, tape)
-    if not layout.last_only:
-        tape = lax.fori_loop(code.ends[INSIDE], code.ends[AFTER], at_once, tape)
+    tape = lax.fori_loop(0, visits.ends[0], at_once, tape)
+    if layout.kind != "sequence":
+        tape = _step_by_step(visits, layout.steps, functools.partial(run, length=1), tape)
+        if not layout.last_only:
+            tape = lax.fori_loop(visits.ends[1], visits.ends[2], at_once, tape)
     return tape
 
 
-def backward(code: Machine, params: jax.Array, tape: jax.Array, cotangents: jax.Array, layout: Layout):
+def backward(
+    code: Machine,
+    params: jax.Array,
+    tape: jax.Array,
+    cotangents: jax.Array,
+    gradient: jax.Array,
+    layout: Layout,
+):
     """Runs a program in reverse.
 
     Args:
       code, params, tape, layout: as `forward` left them.
-      cotangents: `[V, T + 1, N, R, W]`, that of the output in place, zero in all other slots that
-        the program uses (`clear_cotangents`).
+      cotangents: `[V, T + 1, N, R, W]`, that of the output in place, zero where else the program
+        adds to it (`clear_cotangents`).
+      gradient: `[L, W]`, zero in the rows of parameters and constants.
 
     Returns:
       The cotangents of all values, and `[L, W]` those of the parameters' rows.
     """
-    codes = branch_codes(layout.rows, layout.operations, False)
+    pulls, _ = pull_codes(layout.rows, layout.operations, False)
 
-    def operands(place, step, length):
-        return _operands(
-            code, params, place, layout, lambda slot, delay: _at(tape, slot, step + 1 - delay, length)
-        )
-
-    def run(cotangents, place, step, length):
-        which = operands(place, step, length)
-        grads = switch(
-            code.op[place],
-            codes,
-            lambda each: pull_back(
-                each,
-                which,
-                lambda: _at(tape, place + 1, step + 1, length),
-                lambda: _at(cotangents, place + 1, step + 1, length),
-            ),
-        )
-        for operand, grad in enumerate(grads):
-            slot, at = code.arg[place, operand], step + 1 - code.delay[place, operand]
-            cotangents = _put(cotangents, _at(cotangents, slot, at, length) + grad, slot, at)
-        return cotangents
+    def run(visit, step, cotangents, length):
+        which = _operands(visit, params, tape, layout, step, length)
+        result = lambda: _at(tape, visit[OUT], step + 1, length)  # noqa: E731
+        cotangent = lambda: _at(cotangents, visit[OUT], step + 1, length)  # noqa: E731
+        branches = [pull_back(*each, which, result, cotangent) for each in pulls]
+        branches.append(lambda: jnp.zeros(which.shape))
+        part = switch(visit[BRANCH], branches)
+        slot, at = visit[TARGET], step + 1 - visit[TARGET_DELAY]
+        return _put(cotangents, _at(cotangents, slot, at, length) + part, slot, at)
 
     def at_once(begin, end, cotangents):
-        return lax.fori_loop(0, end - begin, lambda k, c: run(c, end - 1 - k, 0, layout.steps), cotangents)
+        one = lambda k, c: run(_Visit(code.pulls.table, end - 1 - k), 0, c, layout.steps)  # noqa: E731
+        return lax.fori_loop(0, end - begin, one, cotangents)
 
+    ends = code.pulls.ends
     if layout.kind != "sequence":
         if not layout.last_only:
-            cotangents = at_once(code.ends[INSIDE], code.ends[AFTER], cotangents)
-        rounds = _rounds(code, layout)
+            cotangents = at_once(ends[1], ends[2], cotangents)
+        single = functools.partial(run, length=1)
+        cotangents = _step_by_step(code.pulls, layout.steps, single, cotangents, reverse=True)
+    cotangents = at_once(0, ends[0], cotangents)
 
-        def single(k, cotangents):
-            place, step = rounds.at(rounds.total - 1 - k)
-            return run(cotangents, place, step, 1)
+    codes, _ = branch_codes(layout.rows, layout.operations, False)
+    readers = code.gradients
 
-        cotangents = lax.fori_loop(0, rounds.total, single, cotangents)
-    cotangents = at_once(code.ends[CONSTANTS], code.ends[BEFORE], cotangents)
+    def accumulate(visit, step, gradient, length):
+        which = _operands(visit, params, tape, layout, step, length)
+        cotangent = lambda: _at(cotangents, visit[OUT], step + 1, length)  # noqa: E731
+        return _accumulate(gradient, visit, codes, which, cotangent)
 
-    def accumulate(step, length):
-        def visit(place, gradient):
-            which = operands(place, step, length)
-            return _accumulate(
-                gradient, code, place, codes, which, lambda: _at(cotangents, place + 1, step + 1, length)
-            )
-
-        return visit
-
-    gradient = jnp.zeros_like(params)
-    early = code.ends[AFTER]
+    gradient = lax.fori_loop(
+        0,
+        readers.ends[2],
+        lambda k, g: accumulate(_Visit(readers.table, k), 0, g, layout.steps),
+        gradient,
+    )
     if layout.last_only and layout.kind != "sequence":
-        early = code.ends[INSIDE]
-        gradient = lax.fori_loop(early, code.ends[AFTER], accumulate(layout.steps - 1, 1), gradient)
-    gradient = lax.fori_loop(code.ends[CONSTANTS], early, accumulate(0, layout.steps), gradient)
+
+        def at_one(k, gradient):
+            visit = _Visit(readers.table, k)
+            return accumulate(visit, layout.steps - 1 - visit[BACK], gradient, 1)
+
+        gradient = lax.fori_loop(readers.ends[2], readers.ends[3], at_one, gradient)
     return cotangents, _constants_backward(code, params, gradient, layout)
 
 
-def _accumulate(gradient, code: Machine, place, codes, which: Operands, cotangent):
+def _operands(visit: _Visit, params, tape, layout: Layout, step, length: int) -> _Operands:
+    value_at = lambda slot, delay: _at(tape, slot, step + 1 - delay, length)  # noqa: E731
+    return _Operands(visit, params, layout.rows, value_at, (length, *tape.shape[2:]))
+
+
+def _accumulate(gradient, visit: _Visit, codes, which: Operands, cotangent):
     """Adds what an instruction contributes to the parameter or constant it reads."""
     width = gradient.shape[1]
-    first, count = code.reads[place], code.read_rows[place]
-
-    def add(gradient):
-        block = switch(code.op[place], codes, lambda each: parameter_gradient(each, which, cotangent, width))
-        block = jnp.where((jnp.arange(width) < count)[:, None], block, 0.0)
-        old = lax.dynamic_slice(gradient, (first, 0), (width, width))
-        return lax.dynamic_update_slice(gradient, old + block, (first, 0))
-
-    return lax.cond(code.reads_fixed[place], add, lambda gradient: gradient, gradient)
+    block = switch(visit[BRANCH], [parameter_gradient(each, which, cotangent, width) for each in codes])
+    block = jnp.where((jnp.arange(width) < visit[READ_ROWS])[:, None], block, 0.0)
+    old = lax.dynamic_slice(gradient, (visit[READS], 0), (width, width))
+    return lax.dynamic_update_slice(gradient, old + block, (visit[READS], 0))
 
 
 def _constants_backward(code: Machine, params, gradient, layout: Layout):
     """Hands the cotangents of constants on to the parameters they are made of."""
     width = layout.width
-    codes = branch_codes(width, layout.operations, True)
+    codes, _ = branch_codes(width, layout.operations, True)
+    pulls, _ = pull_codes(width, layout.operations, True)
 
-    def visit(k, gradient):
-        place = code.ends[CONSTANTS] - 1 - k
-        which = _constant_operands(code, params, place, width)
+    def pull_one(k, gradient):
+        place = code.num_constants - 1 - k
+        visit = _Visit(code.constants, place)
+        which = _constant_operands(code, params, visit)
 
         def cotangent():
-            return _read_block(gradient, code.writes[place], code.rows[place + 1], width)
+            return _read_block(gradient, code.writes[place], visit[ROWS], width)
 
         def result():
-            return _read_block(params, code.writes[place], code.rows[place + 1], width)
+            return _read_block(params, code.writes[place], visit[ROWS], width)
 
-        of_value, _ = switch(code.op[place], codes, lambda each: pull_back(each, which, result, cotangent))
-        gradient = _accumulate(gradient, code, place, codes, which, cotangent)
-        origin = code.writes[jnp.maximum(code.arg[place, 0] - 1, 0)]
+        branches = [pull_back(*each, which, result, cotangent) for each in pulls]
+        branches.append(lambda: jnp.zeros((width, width)))
         # A constant that begins by reading a parameter has no operand to hand anything to.
-        of_value = jnp.where(code.op[place] < LOAD_ROW, of_value, 0.0)
+        of_value = switch(code.constant_pulls[place], branches)
+        gradient = _accumulate(gradient, visit, codes, which, cotangent)
+        origin = code.writes[jnp.maximum(visit[SLOT_A] - 1, 0)]
         old = lax.dynamic_slice(gradient, (origin, 0), (width, width))
         return lax.dynamic_update_slice(gradient, old + of_value, (origin, 0))
 
-    return lax.fori_loop(0, code.ends[CONSTANTS], visit, gradient)
+    return lax.fori_loop(0, code.num_constants, pull_one, gradient)
 
 
-def clear_cotangents(code: Machine, cotangents: jax.Array) -> jax.Array:
-    """Sets the cotangents of the slots that a program uses to zero."""
-    zero = jnp.zeros(cotangents.shape[1:])
-    return lax.fori_loop(
-        0, code.ends[AFTER] + 1, lambda slot, buffer: _put(buffer, zero, slot, 0), cotangents
-    )
+def clear_cotangents(code: Machine, cotangents: jax.Array, layout: Layout) -> jax.Array:
+    """Sets the cotangents that the reverse pass of a known program adds to, to zero."""
+    visits = code.values
+    whole, one = jnp.zeros((layout.steps, *cotangents.shape[2:])), jnp.zeros((1, *cotangents.shape[2:]))
+
+    def clear_whole(k, buffer):
+        return _put(buffer, whole, _Visit(visits.table, k)[OUT], 1)
+
+    def clear_one(k, buffer):
+        visit = _Visit(visits.table, k)
+        return _put(buffer, one, visit[OUT], layout.steps - visit[BACK])
+
+    cotangents = lax.fori_loop(0, visits.ends[2], clear_whole, cotangents)
+    return lax.fori_loop(visits.ends[2], visits.ends[3], clear_one, cotangents)
 
 
-def write_input(tape: jax.Array, inputs: jax.Array, layout: Layout) -> jax.Array:
-    """Writes `[N, T, F]` inputs into slot 0 of a tape, from step 1 on."""
-    _, time, features = inputs.shape
+def write_input(tape: jax.Array, inputs: jax.Array, layout: Layout, first: AnyArray | int = 0) -> jax.Array:
+    """Writes the steps of `[N, T, F]` inputs from `first` on into slot 0 of a tape, from step 1 on."""
+    num, time, features = inputs.shape
+    padding = ((0, 0), (0, 0), (0, layout.width - features))
     if layout.kind == "sequence":
-        padded = jnp.pad(inputs, ((0, 0), (0, layout.rows - time), (0, layout.width - features)))[None]
-    else:
-        padded = jnp.pad(inputs, ((0, 0), (0, 0), (0, layout.width - features)))
-        padded = jnp.swapaxes(padded, 0, 1)[:, :, None, :]
-        padded = jnp.pad(padded, ((0, 0), (0, 0), (0, layout.rows - 1), (0, 0)))
-    return _put(tape, padded, 0, 1)
+        return _put(tape, jnp.pad(inputs, (padding[0], (0, layout.rows - time), padding[2]))[None], 0, 1)
+
+    def write(step, tape):
+        row = lax.dynamic_slice(inputs, (0, step, 0), (num, 1, features))
+        row = jnp.pad(row, padding)[None, :, :, :]
+        row = jnp.reshape(row, (1, num, 1, layout.width))
+        row = jnp.pad(row, ((0, 0), (0, 0), (0, layout.rows - 1), (0, 0)))
+        return _put(tape, row, 0, step + 1)
+
+    return lax.fori_loop(first, time, write, tape)

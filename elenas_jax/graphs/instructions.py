@@ -4,9 +4,10 @@ A branch exists for each instruction that does something of its own; which those
 the operation tables, the layout and the operations that may be drawn.
 """
 
+import enum
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -33,57 +34,87 @@ def _pair_product(a, b):
     return a @ b
 
 
-class Operands(NamedTuple):
-    """What a branch may read. Values are `[length, N, R, W]`, or `[W, W]` for constants."""
+class Operands(Protocol):
+    """What a branch may read. Values are `[length, N, R, W]`, or `[W, W]` for constants.
 
-    a: Callable[[], jax.Array]
-    b: Callable[[], jax.Array]
-    row: Callable[[], jax.Array]  # [W] first row of the parameter
-    block: Callable[[], jax.Array]  # [R, W] its first rows, zero past its end
-    matrix: Callable[[], jax.Array]  # [W, W] rows from its first on: not cleared past its end
-    a_extent: Extent
-    extent: Extent  # of the result
+    Methods are called in the branch that needs them: what no branch reads is not computed.
+    """
+
     shape: tuple[int, ...]  # of the result
+
+    def a(self) -> jax.Array: ...
+
+    def b(self) -> jax.Array: ...
+
+    def row(self) -> jax.Array:
+        """Returns `[W]`, the first row of the parameter."""
+        ...
+
+    def block(self) -> jax.Array:
+        """Returns `[R, W]`, its first rows, zero past its end."""
+        ...
+
+    def matrix(self) -> jax.Array:
+        """Returns `[W, W]`, rows from its first on: not cleared past its end."""
+        ...
+
+    def a_extent(self) -> Extent: ...
+
+    def extent(self) -> Extent:
+        """Returns which part of the result is real."""
+        ...
 
 
 def find_operations(op: jax.Array | np.ndarray) -> str:
     """Returns the first of `OPERATION_SETS` that holds instruction codes of any shape; host only."""
-    decoded = [_decode(int(code)) for code in np.unique(np.asarray(op))]
+    decoded = [decode(int(code)) for code in np.unique(np.asarray(op))]
     for name, (combining, transforming) in OPERATION_SETS.items():
         if all(
-            row is None or row.name in (transforming if form == _UNARY else combining)
+            row is None or row.name in (transforming if form == Form.UNARY else combining)
             for form, row in decoded
         ):
             return name
     raise AssertionError("The last set holds every operation.")
 
 
-_UNARY, _DATA, _PARAMETER, _CONSTANT, _LOAD_ROW, _LOAD_MATRIX = range(6)  # forms of instructions
+class Form(enum.IntEnum):
+    """What an instruction reads beside its operation."""
+
+    UNARY = 0
+    DATA = 1  # two values
+    PARAMETER = 2  # a value and a row, or in a product a matrix
+    CONSTANT = 3  # a value and a block of its shape
+    LOAD_ROW = 4
+    LOAD_MATRIX = 5
 
 
-def _decode(code: int):
-    """Returns the form of an instruction and the row of its operation."""
+def decode(code: int) -> tuple[Form, Any]:
+    """Returns the form of an instruction and the row of its operation, None for a load."""
     if code < NUM_UNARY:
-        return _UNARY, TRANSFORMING[code]
-    for form, base in ((_DATA, DATA), (_PARAMETER, PARAMETER), (_CONSTANT, CONSTANT)):
+        return Form.UNARY, TRANSFORMING[code]
+    for form, base in ((Form.DATA, DATA), (Form.PARAMETER, PARAMETER), (Form.CONSTANT, CONSTANT)):
         if code < base + len(COMBINING):
             return form, COMBINING[code - base]
-    return (_LOAD_ROW if code == LOAD_ROW else _LOAD_MATRIX), None
+    return (Form.LOAD_ROW if code == LOAD_ROW else Form.LOAD_MATRIX), None
+
+
+def _num_operands(code: int) -> int:
+    return {Form.DATA: 2, Form.LOAD_ROW: 0, Form.LOAD_MATRIX: 0}.get(decode(code)[0], 1)
 
 
 def _equivalent(code: int, one_row: bool):
     """Returns what identifies instructions that do the same, or None for one that does not occur."""
-    form, row = _decode(code)
-    if form == _UNARY:
+    form, row = decode(code)
+    if form == Form.UNARY:
         # Among values of one row only a single number can be transposed.
         return (form, "identity" if one_row and row.shape_rule == "transpose" else row.name)
-    if form in (_LOAD_ROW, _LOAD_MATRIX):
-        return (_LOAD_ROW if one_row else form, None)
+    if form in (Form.LOAD_ROW, Form.LOAD_MATRIX):
+        return (Form.LOAD_ROW if one_row else form, None)
     if row.shape_rule == "matmul":
-        return None if form == _CONSTANT else (form, "matmul")  # a constant factor is read as a parameter
-    if row.delayed and form != _DATA:
+        return None if form == Form.CONSTANT else (form, "matmul")  # a constant factor is read as a parameter
+    if row.delayed and form != Form.DATA:
         return None
-    return (_PARAMETER if one_row and form == _CONSTANT else form, row.fn)
+    return (Form.PARAMETER if one_row and form == Form.CONSTANT else form, row.fn)
 
 
 @functools.cache
@@ -96,14 +127,14 @@ def branch_codes(rows: int, operations: str, constants: bool) -> tuple[tuple[int
     codes: dict = {}
     branch_of = []
     for code in range(NUM_INSTRUCTION_CODES):
-        form, row = _decode(code)
-        drawn = row is None or row.name in (transforming if form == _UNARY else combining)
+        form, row = decode(code)
+        drawn = row is None or row.name in (transforming if form == Form.UNARY else combining)
         # A subtracted first operand is negated.
-        drawn |= form == _UNARY and any(
+        drawn |= form == Form.UNARY and any(
             row.name == each.alone for each in COMBINING if each.name in combining
         )
         same = _equivalent(code, rows == 1)
-        if not drawn or same is None or (constants and form == _DATA):
+        if not drawn or same is None or (constants and form == Form.DATA):
             branch_of.append(0)
         else:
             branch_of.append(list(codes).index(same) if same in codes else len(codes))
@@ -113,77 +144,89 @@ def branch_codes(rows: int, operations: str, constants: bool) -> tuple[tuple[int
 
 def compute(code: int, which: Operands) -> Callable[[], jax.Array]:
     """Returns the branch that computes an instruction's value."""
-    form, row = _decode(code)
+    form, row = decode(code)
 
     def branch():
-        if form == _UNARY:
-            return _clear(row.fn(which.a(), which.a_extent), which.extent)
-        if form == _DATA:
+        if form == Form.UNARY:
+            return _clear(row.fn(which.a(), which.a_extent()), which.extent())
+        if form == Form.DATA:
             return (_pair_product if row.shape_rule == "matmul" else row.fn)(which.a(), which.b())
-        if form == _PARAMETER and row.shape_rule == "matmul":
+        if form == Form.PARAMETER and row.shape_rule == "matmul":
             return _product(which.a(), which.matrix())
-        if form == _PARAMETER:
-            return _clear(row.fn(which.a(), which.row()), which.extent)
-        if form == _CONSTANT:
+        if form == Form.PARAMETER:
+            return _clear(row.fn(which.a(), which.row()), which.extent())
+        if form == Form.CONSTANT:
             return row.fn(which.a(), which.block())
-        value = _clear(which.row(), which.extent) if form == _LOAD_ROW else which.block()
+        value = _clear(which.row(), which.extent()) if form == Form.LOAD_ROW else which.block()
         return jnp.broadcast_to(value, which.shape)
 
     return branch
 
 
-def pull_back(code: int, which: Operands, result, cotangent) -> Callable[[], tuple[jax.Array, jax.Array]]:
-    """Returns the branch that computes the cotangents of both operands, zero for one that is no value."""
-    form, row = _decode(code)
+def pull_back(code: int, operand: int, which: Operands, result, cotangent) -> Callable[[], jax.Array]:
+    """Returns the branch that computes the cotangent of one operand."""
+    form, row = decode(code)
 
     def branch():
-        nothing = jnp.zeros(which.shape)
-        if form in (_LOAD_ROW, _LOAD_MATRIX):
-            return nothing, nothing
         g = cotangent()
-        if form == _UNARY:
+        if form == Form.UNARY:
             if row.grad is not None:
-                return row.grad(which.a(), result(), g), nothing
-            _, pull = jax.vjp(lambda a: _clear(row.fn(a, which.a_extent), which.extent), which.a())
-            return _clear(pull(g)[0], which.a_extent), nothing
-        if form == _DATA:
+                return row.grad(which.a(), result(), g)
+            _, pull = jax.vjp(lambda a: _clear(row.fn(a, which.a_extent()), which.extent()), which.a())
+            return _clear(pull(g)[0], which.a_extent())
+        if form == Form.DATA:
             fn = _pair_product if row.shape_rule == "matmul" else row.fn
-            _, pull = jax.vjp(fn, which.a(), which.b())
-            of_a, of_b = pull(g)
-            return (_clear(of_a, which.a_extent) if row.shape_rule == "matmul" else of_a), of_b
-        if form == _PARAMETER and row.shape_rule == "matmul":
-            return _clear(_product(g, which.matrix().T), which.a_extent), nothing
-        fixed = which.row() if form == _PARAMETER else which.block()
+            one = (lambda a: fn(a, which.b())) if operand == 0 else (lambda b: fn(which.a(), b))
+            _, pull = jax.vjp(one, which.a() if operand == 0 else which.b())
+            clears = row.shape_rule == "matmul" and operand == 0
+            return _clear(pull(g)[0], which.a_extent()) if clears else pull(g)[0]
+        if form == Form.PARAMETER and row.shape_rule == "matmul":
+            return _clear(_product(g, which.matrix().T), which.a_extent())
+        fixed = which.row() if form == Form.PARAMETER else which.block()
         _, pull = jax.vjp(lambda a: row.fn(a, fixed), which.a())
-        return _clear(pull(g)[0], which.a_extent), nothing
+        return _clear(pull(g)[0], which.a_extent())
 
     return branch
 
 
 def parameter_gradient(code: int, which: Operands, cotangent, width: int) -> Callable[[], jax.Array]:
     """Returns the branch that computes `[W, W]`, what an instruction adds to the parameter it reads."""
-    form, row = _decode(code)
+    form, row = decode(code)
 
     def branch():
-        if form in (_UNARY, _DATA):
+        if form in (Form.UNARY, Form.DATA):
             return jnp.zeros((width, width))
         g = cotangent()
-        if form == _PARAMETER and row.shape_rule == "matmul":
+        if form == Form.PARAMETER and row.shape_rule == "matmul":
             return jnp.reshape(which.a(), (-1, width)).T @ jnp.reshape(g, (-1, width))
-        if form in (_PARAMETER, _CONSTANT):
-            fixed = which.row() if form == _PARAMETER else which.block()
+        if form in (Form.PARAMETER, Form.CONSTANT):
+            fixed = which.row() if form == Form.PARAMETER else which.block()
             _, pull = jax.vjp(lambda value: row.fn(which.a(), value), fixed)
             block = pull(g)[0]
         else:
             block = jnp.sum(jnp.reshape(g, (-1, *g.shape[-2:])), axis=0)
-            block = jnp.sum(block, axis=0) if form == _LOAD_ROW else block
+            block = jnp.sum(block, axis=0) if form == Form.LOAD_ROW else block
         block = jnp.reshape(block, (-1, width))
         return jnp.pad(block, ((0, width - block.shape[0]), (0, 0)))
 
     return branch
 
 
-def switch(op, codes: tuple[tuple[int, ...], tuple[int, ...]], make_branch):
-    """Branches on an instruction code."""
-    distinct, branch_of = codes
-    return lax.switch(jnp.asarray(branch_of)[op], [make_branch(code) for code in distinct])
+@functools.cache
+def pull_codes(rows: int, operations: str, constants: bool) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
+    """Which pulls a switch needs: (code, operand) for each branch, and `[codes, 2]` the branch of each.
+
+    The branch of what has no such operand is one more, `nothing_to_pull`.
+    """
+    distinct, branch_of = branch_codes(rows, operations, constants)
+    pulls = tuple((code, operand) for code in distinct for operand in range(_num_operands(code)))
+    table = np.full((NUM_INSTRUCTION_CODES, 2), len(pulls), np.int32)
+    for code in range(NUM_INSTRUCTION_CODES):
+        for operand in range(min(_num_operands(code), _num_operands(distinct[branch_of[code]]))):
+            table[code, operand] = pulls.index((distinct[branch_of[code]], operand))
+    return pulls, table
+
+
+def switch(branch, branches: list[Callable]):
+    """Runs one of the branches."""
+    return branches[0]() if len(branches) == 1 else lax.switch(branch, branches)

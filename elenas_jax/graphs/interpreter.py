@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from elenas_jax.graphs import execution
-from elenas_jax.graphs.execution import Layout, Machine
 from elenas_jax.graphs.instructions import find_operations
 from elenas_jax.graphs.liveness import VALID
+from elenas_jax.graphs.machine import Layout, Machine, machine
 from elenas_jax.graphs.program import LAYOUTS, Program, check_valid, find_layout, trim
 
 
@@ -125,13 +125,13 @@ def _run(program: Program, params: dict, inputs, carry, kind: str):
     num_slots = program.max_instructions + 1
     if carry is None:
         carry = Carry(jnp.zeros((num_slots, num, layout.rows, layout.width)))
-    code = execution.machine(program, time)
+    code = machine(program, layout)
     rows = params["rows"]
     rows = jnp.pad(rows, ((0, 0), (0, layout.width - rows.shape[1])))
     scratch = program.max_instructions * layout.width
     values, last = _values(layout, scratch, code, rows, inputs, carry.values)
     if kind == "sequence":
-        row = jnp.minimum(jnp.arange(time), code.rows[program.output] - 1)
+        row = jnp.minimum(jnp.arange(time), code.output_rows - 1)
         final = values[0][:, row]  # [N, T, W]
     else:
         final = jnp.swapaxes(values[:, :, 0], 0, 1)
@@ -156,9 +156,7 @@ def _values(layout: Layout, scratch: int, code: Machine, rows, inputs, carry):
 
 
 def _forward(layout, scratch, code, rows, inputs, carry):
-    params = execution.compute_constants(
-        code, execution.with_scratch(rows, scratch), layout.width, layout.operations
-    )
+    params = execution.compute_constants(code, execution.with_scratch(rows, scratch), layout.operations)
     tape = jnp.zeros((carry.shape[0], layout.steps + 1, *carry.shape[1:])).at[:, 0].set(carry)
     tape = execution.write_input(tape, inputs, layout)
     tape = execution.forward(code, params, tape, layout)
@@ -176,7 +174,7 @@ def _values_backward(layout, scratch, residuals, cotangents):
     of_values, of_last = cotangents
     buffer = jnp.zeros_like(tape).at[:, -1].set(of_last)
     buffer = buffer.at[code.output, 1:].add(of_values)
-    buffer, gradient = execution.backward(code, params, tape, buffer, layout)
+    buffer, gradient = execution.backward(code, params, tape, buffer, jnp.zeros_like(params), layout)
     if layout.kind == "sequence":
         of_inputs = buffer[0, 1][:, :time, :features]
     else:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 
 class Extent(NamedTuple):
     """Which part of a padded value is real."""
 
-    valid_rows: jax.Array  # [R, 1] bool
-    valid_cols: jax.Array  # [1, C] bool
+    valid_rows: jax.Array | np.ndarray  # [R, 1] bool
+    valid_cols: jax.Array | np.ndarray  # [1, C] bool
 
 
 class Combining(NamedTuple):
