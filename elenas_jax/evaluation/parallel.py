@@ -66,6 +66,26 @@ def map_over_devices(fn: Callable, num_devices: int, *, split: tuple[bool, ...])
     return jax.pmap(fn, in_axes=in_axes, devices=jax.local_devices()[:num_devices])
 
 
+def is_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def compile_on(device: int, fn: Callable, arguments: tuple, options: dict[str, Any]) -> Callable:
+    """Compiles `fn` for arguments like these on one local device; from any thread.
+
+    Args:
+      device: its place among the local ones.
+      options: of the compiler.
+    """
+    with jax.default_device(jax.local_devices()[device]):
+        return jax.jit(fn).lower(*arguments).compile(compiler_options=options)
+
+
+def put_on(device: int, tree: Any) -> Any:
+    """Copies a pytree of arrays to a local device, by its place among them."""
+    return jax.device_put(tree, jax.local_devices()[device])
+
+
 def on_host(tree: Any) -> Any:
     """Brings a pytree of arrays to the host as NumPy arrays."""
     return jax.device_get(tree)

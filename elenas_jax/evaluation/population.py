@@ -16,8 +16,11 @@ import numpy as np
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Cache, MemoryCache
-from elenas_jax.evaluation.trainer import Candidate, Padding, Trainer
+from elenas_jax.evaluation.executors import AUTO, EXECUTORS, choose_executor
+from elenas_jax.evaluation.interpreted import Padding, buffer_bytes
+from elenas_jax.evaluation.trainer import Candidate, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
+from elenas_jax.graphs.program import LAYOUTS
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, Task
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
@@ -45,6 +48,7 @@ def make_population_evaluator(
     budgets: Sequence[float] = (1.0,),
     candidates_per_device: int = 8,
     num_devices: int = 0,
+    executor: str = AUTO,
     cache: Cache | None = None,
 ) -> Evaluator:
     """Makes an evaluator of computation graphs on a ladder of tasks.
@@ -59,6 +63,7 @@ def make_population_evaluator(
       budgets: multiples of `steps` that a proposal may ask for, by index.
       candidates_per_device: candidates that go through the ladder together on a device.
       num_devices: local devices to use, 0 for all.
+      executor: one of `EXECUTORS`; "auto" chooses by layout and steps, see `choose_executor`.
       cache: of what was trained before; None keeps one as long as the evaluator lives.
 
     Returns:
@@ -71,11 +76,28 @@ def make_population_evaluator(
     """
     tasks, steps, budgets = tuple(tasks), tuple(steps), tuple(budgets)
     _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_device)
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor is {executor!r}; allowed are {', '.join(map(repr, EXECUTORS))}.")
     devices = parallel.count_devices(num_devices)
     known = MemoryCache() if cache is None else cache
     trainer = Trainer(
-        tasks, run_key, head, hidden_features, batch_size, learning_rate, candidates_per_device, devices
+        tasks,
+        run_key,
+        head,
+        hidden_features,
+        batch_size,
+        learning_rate,
+        candidates_per_device,
+        devices,
+        executor,
     )
+    executors = {
+        task.name: [
+            {kind: choose_executor(executor, kind, _scaled(count, budget)) for kind in LAYOUTS}
+            for budget in budgets
+        ]
+        for task, count in zip(tasks, steps, strict=True)
+    }
     settings = {
         "format": EVALUATION_FORMAT,
         "run_key": np.asarray(jax.random.key_data(run_key)).tolist(),
@@ -86,6 +108,7 @@ def make_population_evaluator(
         "hidden_features": hidden_features,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "executors": executors,
     }
     encoded_settings = json.dumps(settings, sort_keys=True).encode()
 
@@ -121,7 +144,7 @@ def make_population_evaluator(
                 )
         done = 0
         for chunk in trainer.chunks(list(missing.values())):
-            scaled = [tuple(max(1, round(count * budgets[one.budget])) for count in steps) for one in chunk]
+            scaled = [tuple(_scaled(count, budgets[one.budget]) for count in steps) for one in chunk]
             found = trainer.train(chunk, scaled, replicate)
             known.put([(one.key, one.hash, record) for one, record in zip(chunk, found, strict=True)])
             records |= {one.key: record for one, record in zip(chunk, found, strict=True)}
@@ -134,12 +157,24 @@ def make_population_evaluator(
         "devices": parallel.describe_devices(devices),
         "num_devices": devices,
         "candidates_per_chunk": devices * candidates_per_device,
-        "executor": "interpreted: one compiled program a layout",
+        "executors": _describe(executors),
         "estimated_memory_gib": round(
-            devices * trainer.buffer_bytes(Padding("row", "paper", 32, 0, 0)) / 2**30, 3
+            devices
+            * buffer_bytes(
+                Padding("row", "paper", 32, 0, 0),
+                trainer.width,
+                max(task.time_steps for task in tasks),
+                batch_size,
+            )
+            / 2**30,
+            3,
         ),
     }
     return Evaluator(evaluate, cache_key, tuple(task.name for task in tasks), plan)
+
+
+def _scaled(count: int, budget: float) -> int:
+    return max(1, round(count * budget))
 
 
 def _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_device) -> None:
@@ -159,6 +194,19 @@ def _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_devi
             )
     if not budgets or min(budgets) <= 0 or learning_rate <= 0:
         raise ValueError(f"budgets {budgets} and learning_rate {learning_rate} must be positive.")
+
+
+def _describe(executors: dict[str, list[dict[str, str]]]) -> str:
+    """Says in a line which executor takes what: at the largest budget of each task."""
+    parts = []
+    for task, by_budget in executors.items():
+        names = {layout: name for layout, name in by_budget[-1].items()}
+        others = {names["matrix"], names["sequence"]}
+        text = (
+            names["row"] if others == {names["row"]} else f"{names['row']}, {'/'.join(others)} for matrices"
+        )
+        parts.append(f"{task} {text}")
+    return "; ".join(parts)
 
 
 def _gather(num: int, num_tasks: int, status, keys, records) -> Evaluation:

@@ -1,0 +1,72 @@
+"""What executors share: candidates to train, what they are trained on, and which executor takes them.
+
+Two executors train the same candidates from the same weights and data, and agree to rounding.
+*Interpreted*: a program is data, one compiled program serves all. *Fused*: every program is
+compiled for itself, which takes a while and then runs several times as fast.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from elenas_jax.graphs.program import Program
+from elenas_jax.types import Task
+
+SEGMENT_STEPS = 64  # steps between two returns to the host
+
+INTERPRETED, FUSED, AUTO = "interpreted", "fused", "auto"
+EXECUTORS = (AUTO, INTERPRETED, FUSED)
+
+# Steps from which compiling a program pays, measured on two CPU cores (benchmarks.md): 0.85 ms of
+# processor time a step interpreted, 0.2 ms fused after 0.35 s of compilation.
+FUSED_STEPS = 500
+
+
+class Trials(NamedTuple):
+    """Candidates to train on one task; B of them, on the host."""
+
+    program: Program  # [B]
+    weights: np.ndarray  # [B, ...] key data of the weights
+    steps: np.ndarray  # [B] training steps
+
+
+class Setting(NamedTuple):
+    """How candidates are trained on one task."""
+
+    task: Task
+    batch_size: int
+    learning_rate: float
+    in_features: int  # of the batches: those of the task's inputs, or more
+    width: int  # the widest of in, out and hidden features of all tasks
+    devices: int
+    per_device: int
+
+
+# `batches(kind, first)`: `[G, N, T, F]` inputs and `[G, N, O]` targets of G steps from `first` on, on
+# a host array or device; kind is TRAIN or VALIDATION. G is SEGMENT_STEPS.
+Batches = Callable[[int, int], tuple[jax.Array, jax.Array]]
+
+
+def choose_executor(wanted: str, layout: str, steps: int) -> str:
+    """Returns the executor of a candidate, which depends on nothing but its layout and its steps.
+
+    Padded squares of a matrix or a whole sequence cost tens of times what the values do, so that
+    only programs whose values are rows are interpreted.
+
+    Args:
+      wanted: one of `EXECUTORS`.
+      layout: one of `LAYOUTS`.
+      steps: training steps.
+    """
+    if wanted != AUTO:
+        return wanted
+    return INTERPRETED if layout == "row" and steps < FUSED_STEPS else FUSED
+
+
+def validation_segments(setting: Setting):
+    """Yields (first batch, number of batches) of the validation data."""
+    total = setting.task.valid_samples // setting.batch_size
+    for first in range(0, total, SEGMENT_STEPS):
+        yield first, min(SEGMENT_STEPS, total - first)

@@ -1,0 +1,149 @@
+"""The interpreted executor: programs are data to compiled programs that many chunks share.
+
+There is one compiled program for each kind of layout and size of padding that a population needs,
+however many candidates there are; unused room costs next to nothing.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from elenas_jax.evaluation import parallel
+from elenas_jax.evaluation.executors import SEGMENT_STEPS, Batches, Setting, Trials, validation_segments
+from elenas_jax.evaluation.training import (
+    LOSS_NAMES,
+    TRAIN,
+    VALIDATION,
+    Job,
+    TrainState,
+    initial_state,
+    make_segment,
+)
+from elenas_jax.graphs.instructions import find_operations
+from elenas_jax.graphs.machine import Layout, Machine, known_machine
+from elenas_jax.graphs.parameters import init_params
+from elenas_jax.graphs.program import AFTER, CONSTANTS, LAYOUTS, Program, find_layout, trim
+from elenas_jax.graphs.schedule import make_schedule
+
+
+class Padding(NamedTuple):
+    """What a compiled program has room for."""
+
+    kind: str  # one of LAYOUTS
+    operations: str  # one of OPERATION_SETS
+    instructions: int
+    rows: int  # of parameters
+    scratch: int  # rows of constants
+
+
+def find_padding(program: Program, width: int, time_steps: int) -> Padding:
+    """The smallest of few paddings that holds a batch of programs.
+
+    Args:
+      width: the widest of in, out and hidden features.
+    """
+    kind = LAYOUTS[int(np.max(find_layout(program)))]
+    ends, width = program.phase_ends, layout_width(kind, width, time_steps)
+    is_constant = np.arange(program.max_instructions) < ends[:, CONSTANTS, None]
+    constants = int(np.where(is_constant, program.rows[:, 1:], 0).sum(-1).max())
+    rows = int(program.parameter_rows.sum(-1).max())
+    size = 1
+    while ends[:, AFTER].max() > 32 * size or rows > 12 * size * width or constants > 8 * size * width:
+        size *= 2
+    return Padding(kind, find_operations(program.op), 32 * size, 12 * size * width, 8 * size * width)
+
+
+def layout_width(kind: str, width: int, time_steps: int) -> int:
+    return max(width, time_steps) if kind == "sequence" else width
+
+
+def buffer_bytes(padding: Padding, width: int, time_steps: int, batch_size: int) -> int:
+    """Bytes of the two buffers of a device, the bulk of its memory."""
+    width = layout_width(padding.kind, width, time_steps)
+    steps = 1 if padding.kind == "sequence" else time_steps
+    rows = 1 if padding.kind == "row" else width
+    return 2 * 4 * (padding.instructions + 1) * (steps + 1) * batch_size * rows * width
+
+
+def train(trials: Trials, setting: Setting, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+    """Trains candidates; returns `[B]` validation metrics and whether all losses were finite."""
+    task, num = setting.task, len(trials.steps)
+    padding = find_padding(trials.program, setting.width, task.time_steps)
+    program = trim(trials.program, padding.instructions)
+    width = layout_width(padding.kind, setting.width, task.time_steps)
+    layout = Layout(padding.kind, width, task.time_steps, last_only=True, operations=padding.operations)
+    machines = [
+        known_machine(one, make_schedule(one, task.time_steps), layout)
+        for one in (jax.tree.map(lambda leaf, k=k: leaf[k], program) for k in range(num))
+    ]
+    costs = np.array([_cost(one, layout) for one in machines]) * trials.steps
+    lanes = _deal(costs, setting.devices, setting.per_device)
+    chosen = np.maximum(lanes, 0)
+    code = jax.tree.map(lambda *leaves: np.stack(leaves)[chosen], *machines)
+    steps = np.where(lanes >= 0, trials.steps[chosen], 0)
+
+    start, segment = _compiled(padding, layout, setting.batch_size, setting.learning_rate, setting.devices)
+    # Programs of tasks with other inputs look alike to the compiler; sizes are in their arrays.
+    program = dataclasses.replace(program, in_features=setting.in_features)
+    states = start(jax.tree.map(lambda leaf: leaf[chosen], program), trials.weights[chosen])
+    loss = np.int32(LOSS_NAMES.index(task.loss))
+
+    def run(states: TrainState, kind: int, first: int, count: np.ndarray) -> TrainState:
+        job = Job(code, count.astype(np.int32), np.full(lanes.shape, kind == TRAIN))
+        return segment(job, states, *batches(kind, first), loss)
+
+    for first in range(0, int(steps.max()), SEGMENT_STEPS):
+        states = run(states, TRAIN, first, np.clip(steps - first, 0, SEGMENT_STEPS))
+    metric, total = np.zeros(lanes.shape), 0
+    for first, count in validation_segments(setting):
+        states = run(states, VALIDATION, first, np.where(steps > 0, count, 0))
+        metric, total = metric + np.asarray(states.right_sum), total + count
+    finite = np.asarray(states.finite)
+    metrics, ok = np.zeros(num), np.zeros(num, bool)
+    metrics[lanes[lanes >= 0]] = np.where(finite, metric / total, np.nan)[lanes >= 0]
+    ok[lanes[lanes >= 0]] = finite[lanes >= 0]
+    return metrics, ok
+
+
+# Compiled once in a process, whichever evaluator asks.
+@functools.cache
+def _compiled(padding: Padding, layout: Layout, batch_size: int, learning_rate: float, devices: int):
+    """Returns the functions that start and continue a chunk of programs of that padding."""
+
+    def start_one(program: Program, weights) -> TrainState:
+        key = jax.random.wrap_key_data(weights)
+        params = init_params(key, program, rows=padding.rows, width=layout.width)
+        return initial_state(params, learning_rate)
+
+    segment = make_segment(
+        layout,
+        max_instructions=padding.instructions,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        scratch=padding.scratch,
+    )
+    return (
+        parallel.map_over_devices(jax.vmap(start_one), devices, split=(True, True)),
+        parallel.map_over_devices(segment, devices, split=(True, True, False, False, False)),
+    )
+
+
+def _cost(code: Machine, layout: Layout) -> int:
+    """About what a step costs, in rounds of the loops."""
+    ends = code.values.ends + code.pulls.ends
+    return int(1 + ends[0] + layout.steps * (ends[1] - ends[0]) + ends[3] - ends[2])
+
+
+def _deal(costs: np.ndarray, devices: int, per_device: int) -> np.ndarray:
+    """Deals candidates to devices, dearest first, to the least loaded; returns `[D, C]` places, -1 free."""
+    lanes = np.full((devices, per_device), -1)
+    load, used = np.zeros(devices), np.zeros(devices, int)
+    for place in np.argsort(-costs, kind="stable"):
+        device = min((d for d in range(devices) if used[d] < per_device), key=lambda d: (load[d], d))
+        lanes[device, used[device]] = place
+        load[device] += costs[place]
+        used[device] += 1
+    return lanes
