@@ -32,6 +32,15 @@ class Trials(NamedTuple):
     steps: np.ndarray  # [B] training steps
 
 
+class Outcome(NamedTuple):
+    """What came of B candidates."""
+
+    metrics: np.ndarray  # [B] on the validation data, NaN after a loss that was not finite
+    finite: np.ndarray  # [B] bool, whether all losses were
+    losses: np.ndarray  # [B] mean loss of the last segment of training
+    compile_seconds: float  # by the clock, in which nothing was trained because these were compiled
+
+
 class Setting(NamedTuple):
     """How candidates are trained on one task."""
 
@@ -63,6 +72,12 @@ def choose_executor(wanted: str, layout: str, steps: int) -> str:
     if wanted != AUTO:
         return wanted
     return INTERPRETED if layout == "row" and steps < FUSED_STEPS else FUSED
+
+
+def training_segments(steps: int):
+    """Yields (first step, number of steps) of a training."""
+    for first in range(0, steps, SEGMENT_STEPS):
+        yield first, min(SEGMENT_STEPS, steps - first)
 
 
 def validation_segments(setting: Setting):

@@ -5,9 +5,13 @@ each at a time as there are devices. A candidate is trained by a compiled progra
 its numbers cannot depend on who else is trained.
 """
 
+import collections
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +20,15 @@ import numpy as np
 import optax
 
 from elenas_jax.evaluation import parallel
-from elenas_jax.evaluation.executors import SEGMENT_STEPS, Batches, Setting, Trials, validation_segments
+from elenas_jax.evaluation.executors import (
+    FUSED_STEPS,
+    Batches,
+    Outcome,
+    Setting,
+    Trials,
+    training_segments,
+    validation_segments,
+)
 from elenas_jax.evaluation.training import TRAIN, VALIDATION, make_optimiser
 from elenas_jax.graphs import unrolled
 from elenas_jax.graphs.parameters import init_params
@@ -139,73 +151,145 @@ def _compiler_options() -> dict[str, Any]:
     return known
 
 
-def compile_segment(
-    program: Program, setting: Setting, state: FusedState, inputs, targets, device: int
-) -> Callable:
-    """Compiles the segment of one program for a device."""
-    schedule = make_schedule(program, setting.task.time_steps)
+class _Compilations:
+    """Compiled programs by what they depend on; the last few are kept, for other seeds of a candidate."""
+
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self.lock = threading.Lock()
+        self.futures: collections.OrderedDict[Hashable, Future[Callable]] = collections.OrderedDict()
+
+    def get(self, key: Hashable, submit: Callable[[], Future]) -> tuple[Future, bool]:
+        """Returns what compiles a program, and whether it is new."""
+        with self.lock:
+            is_new = key not in self.futures
+            if is_new:
+                self.futures[key] = submit()
+                while len(self.futures) > self.kept:
+                    self.futures.popitem(last=False)
+            self.futures.move_to_end(key)
+            return self.futures[key], is_new
+
+    def forget(self, key: Hashable) -> None:
+        with self.lock:
+            self.futures.pop(key, None)
+
+    def clear(self) -> None:
+        with self.lock:
+            self.futures.clear()
+
+
+_COMPILATIONS = _Compilations(kept=128)
+
+
+def forget_compiled() -> None:
+    """Forgets compiled programs that were kept for other seeds of their candidates."""
+    _COMPILATIONS.clear()
+
+
+def _identity(program: Program, setting: Setting) -> Hashable:
+    """Everything that a compiled program depends on."""
+    leaves, structure = jax.tree.flatten(program)
+    task = setting.task
+    return (
+        tuple((leaf.shape, leaf.tobytes()) for leaf in map(np.asarray, leaves)),
+        structure,
+        (task.loss, task.in_features, task.out_features, task.time_steps),
+        (setting.batch_size, setting.learning_rate, setting.in_features),
+    )
+
+
+def _compile(program: Program, setting: Setting, arguments: tuple, device: int) -> Callable:
     segment = make_segment(
-        schedule,
+        make_schedule(program, setting.task.time_steps),
         setting.task,
         head=program.head,
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    arguments = (state, inputs, targets, np.int32(0), np.bool_(True))
     return parallel.compile_on(device, segment, arguments, _compiler_options())
 
 
-def train(trials: Trials, setting: Setting, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
-    """Trains candidates; returns `[B]` validation metrics and whether all losses were finite."""
-    num = len(trials.steps)
-    inputs, targets = batches(TRAIN, 0)
-    starts = []
+def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
+    """Trains candidates."""
+    num, devices = len(trials.steps), setting.devices
+    _compiler_options()  # finds them out before threads ask
+    data = batches(TRAIN, 0)
+    programs, states, identities = [], [], []
     for place in range(num):
         program = jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], trials.program)
-        key = jax.random.wrap_key_data(trials.weights[place])
-        params = parallel.on_host(init_params(key, program))
-        starts.append((program, initial_state(program, params, setting.learning_rate)))
+        params = init_params(jax.random.wrap_key_data(trials.weights[place]), program)
+        programs.append(program)
+        states.append(initial_state(program, parallel.on_host(params), setting.learning_rate))
+        identities.append(_identity(program, setting))
+    queues = _deal(identities, trials.steps, devices)
 
-    def compile_one(place: int) -> Callable:
-        program, state = starts[place]
-        return compile_segment(program, setting, state, inputs, targets, place % setting.devices)
+    waited = [0.0] * devices
 
-    def train_some(device: int) -> list[tuple[float, bool]]:
+    def train_queue(device: int) -> list[tuple[float, bool, float]]:
         found = []
-        for place in range(device, num, setting.devices):
-            found.append(
-                _train_one(
-                    compiled[place].result(),
-                    starts[place][1],
-                    int(trials.steps[place]),
-                    setting,
-                    batches,
-                    device,
-                )
-            )
+        for place in queues[device]:
+            start = time.perf_counter()
+            run = futures[place].result()
+            waited[device] += time.perf_counter() - start
+            found.append(_train_one(run, states[place], int(trials.steps[place]), setting, batches, device))
         return found
 
-    with ThreadPoolExecutor(setting.devices) as compilers, ThreadPoolExecutor(setting.devices) as trainers:
-        compiled = [compilers.submit(compile_one, place) for place in range(num)]
-        results = list(trainers.map(train_some, range(setting.devices)))
-    metrics, finite = np.zeros(num), np.zeros(num, bool)
-    for device, found in enumerate(results):
-        for place, (metric, ok) in zip(range(device, num, setting.devices), found, strict=True):
-            metrics[place], finite[place] = metric, ok
-    return metrics, finite
+    futures: dict[int, Future] = {}
+    new: dict[Hashable, Future] = {}
+    with ThreadPoolExecutor(devices) as compilers, ThreadPoolExecutor(devices) as trainers:
+        for round_ in itertools.zip_longest(*queues):
+            for device, place in enumerate(round_):
+                if place is not None:
+                    key: Hashable = (identities[place], device)
+                    arguments = (states[place], *data, np.int32(0), np.bool_(True))
+                    submit = functools.partial(
+                        compilers.submit, _compile, programs[place], setting, arguments, device
+                    )
+                    futures[place], is_new = _COMPILATIONS.get(key, submit)
+                    if is_new:
+                        new[key] = futures[place]
+        try:
+            found = list(trainers.map(train_queue, range(devices)))
+        except BaseException:
+            # What failed is not kept, and what nobody waits for is not compiled.
+            compilers.shutdown(wait=False, cancel_futures=True)
+            for failed in new:
+                _COMPILATIONS.forget(failed)
+            raise
+    metrics, finite, losses = np.zeros(num), np.zeros(num, bool), np.zeros(num)
+    for queue, results in zip(queues, found, strict=True):
+        for place, result in zip(queue, results, strict=True):
+            metrics[place], finite[place], losses[place] = result
+    return Outcome(metrics, finite, losses, min(waited))
+
+
+def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[list[int]]:
+    """Deals candidates to devices, equal programs to the same one where there are enough others."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, identity in enumerate(identities):
+        groups.setdefault(identity if len(set(identities)) >= devices else place, []).append(place)
+    queues: list[list[int]] = [[] for _ in range(devices)]
+    load = [0] * devices
+    for group in groups.values():
+        device = load.index(min(load))
+        queues[device] += group
+        load[device] += int(steps[group].sum()) + FUSED_STEPS
+    return queues
 
 
 def _train_one(
-    segment: Callable, state: FusedState, steps: int, setting: Setting, batches: Batches, device: int
-):
-    """Trains and validates one candidate on a device."""
-    for first in range(0, steps, SEGMENT_STEPS):
-        count = np.int32(min(SEGMENT_STEPS, steps - first))
-        state = segment(state, *parallel.put_on(device, batches(TRAIN, first)), count, np.bool_(True))
+    run: Callable, state: FusedState, steps: int, setting: Setting, batches: Batches, device: int
+) -> tuple[float, bool, float]:
+    """Trains and validates one candidate on a device; returns metric, whether finite, and loss."""
+    loss = 0.0
+    for first, count in training_segments(steps):
+        state = run(state, *parallel.put_on(device, batches(TRAIN, first)), np.int32(count), np.bool_(True))
+        loss = state.loss_sum / count
     right, total = 0.0, 0
     for first, count in validation_segments(setting):
         data = parallel.put_on(device, batches(VALIDATION, first))
-        state = segment(state, *data, np.int32(count), np.bool_(False))
+        state = run(state, *data, np.int32(count), np.bool_(False))
         right, total = right + float(state.right_sum), total + count
     finite = bool(state.finite)
-    return (float(right / total) if finite else np.nan), finite
+    return (right / total if finite else np.nan), finite, float(loss)

@@ -12,7 +12,15 @@ import jax
 import numpy as np
 
 from elenas_jax.evaluation import parallel
-from elenas_jax.evaluation.executors import SEGMENT_STEPS, Batches, Setting, Trials, validation_segments
+from elenas_jax.evaluation.executors import (
+    SEGMENT_STEPS,
+    Batches,
+    Outcome,
+    Setting,
+    Trials,
+    training_segments,
+    validation_segments,
+)
 from elenas_jax.evaluation.training import (
     LOSS_NAMES,
     TRAIN,
@@ -68,8 +76,8 @@ def buffer_bytes(padding: Padding, width: int, time_steps: int, batch_size: int)
     return 2 * 4 * (padding.instructions + 1) * (steps + 1) * batch_size * rows * width
 
 
-def train(trials: Trials, setting: Setting, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
-    """Trains candidates; returns `[B]` validation metrics and whether all losses were finite."""
+def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
+    """Trains candidates."""
     task, num = setting.task, len(trials.steps)
     padding = find_padding(trials.program, setting.width, task.time_steps)
     program = trim(trials.program, padding.instructions)
@@ -95,17 +103,25 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> tuple[np.ndarra
         job = Job(code, count.astype(np.int32), np.full(lanes.shape, kind == TRAIN))
         return segment(job, states, *batches(kind, first), loss)
 
-    for first in range(0, int(steps.max()), SEGMENT_STEPS):
-        states = run(states, TRAIN, first, np.clip(steps - first, 0, SEGMENT_STEPS))
+    losses = np.zeros(lanes.shape)
+    for first, _ in training_segments(int(steps.max())):
+        count = np.clip(steps - first, 0, SEGMENT_STEPS)
+        states = run(states, TRAIN, first, count)
+        losses = np.where(count > 0, np.asarray(states.loss_sum) / np.maximum(count, 1), losses)
     metric, total = np.zeros(lanes.shape), 0
-    for first, count in validation_segments(setting):
-        states = run(states, VALIDATION, first, np.where(steps > 0, count, 0))
-        metric, total = metric + np.asarray(states.right_sum), total + count
+    for first, number in validation_segments(setting):
+        states = run(states, VALIDATION, first, np.where(steps > 0, number, 0))
+        metric, total = metric + np.asarray(states.right_sum), total + number
     finite = np.asarray(states.finite)
-    metrics, ok = np.zeros(num), np.zeros(num, bool)
-    metrics[lanes[lanes >= 0]] = np.where(finite, metric / total, np.nan)[lanes >= 0]
-    ok[lanes[lanes >= 0]] = finite[lanes >= 0]
-    return metrics, ok
+    taken = lanes >= 0
+
+    def by_place(values: np.ndarray) -> np.ndarray:
+        spread = np.zeros(num, values.dtype)
+        spread[lanes[taken]] = values[taken]
+        return spread
+
+    metrics = by_place(np.where(finite, metric / total, np.nan))
+    return Outcome(metrics, by_place(finite), by_place(losses), compile_seconds=0.0)
 
 
 # Compiled once in a process, whichever evaluator asks.

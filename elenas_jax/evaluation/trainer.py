@@ -203,7 +203,8 @@ class Trainer:
             places = np.flatnonzero(chosen == name)
             if len(places):
                 trials = Trials(_take(program, places), weights[places], steps[places])
-                metrics[places], finite[places] = train(trials, setting, batches)
+                outcome = train(trials, setting, batches)
+                metrics[places], finite[places] = outcome.metrics, outcome.finite
         return metrics, finite
 
     def _batches(self, task: Task, replicate: int, kind: int, first: int):

@@ -1,0 +1,442 @@
+r"""Times the training of populations: this package, one `jax.jit` a candidate, and PyTorch eager.
+
+  python scripts/benchmark_evaluation.py                                  # everything: hours
+  python scripts/benchmark_evaluation.py --count=64 --steps=60,625 --json=out.json
+  python scripts/benchmark_evaluation.py --graphs=mine.json --peers=jit
+
+Trains graphs of tests/golden/graphs64.json (7 inputs, 1 output, width 64, linear head, 32 steps of
+time) on random data, batch 32, with Adam at 1e-3. Without --graphs and --count there are three
+populations: the 64 graphs, each of them with 16 seeds of weights, and 1,024 different graphs from the
+sampler. This package trains in full, on all cores. Peers train at most 64 candidates for at most 20
+steps and are scaled, marked "~"; they compile once a graph, however many seeds it has. PyTorch runs
+on the CPU, where it is installed, in one process and in one for each core, of one thread each.
+First all ways must reach the same losses from the same weights and data, else nothing is timed.
+
+GFLOP/s are of useful work: three times the forward cost of the graphs. Their share is of the rate of
+matrix products [1024, 64] @ [64, 64] that all cores reach in the same run.
+"""
+
+import json
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import evaluation_peers as peers
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from evaluation_peers import Mistake
+
+from elenas_jax.evaluation import fused, interpreted, parallel
+from elenas_jax.evaluation.executors import (
+    AUTO,
+    FUSED,
+    INTERPRETED,
+    SEGMENT_STEPS,
+    Setting,
+    Trials,
+    choose_executor,
+)
+from elenas_jax.evaluation.trainer import stack_graphs
+from elenas_jax.evaluation.training import TRAIN
+from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params, num_flops
+from elenas_jax.graphs.constructor import construct_batch
+from elenas_jax.graphs.program import AFTER, LAYOUTS, find_layout, trim
+from elenas_jax.spaces.elenas import from_json, make_elenas
+from elenas_jax.tasks import make_task
+from elenas_jax.types import OK, Task
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "graphs64.json"
+FEATURES, OUTPUTS, HIDDEN, TIME_STEPS, BATCH, MOST_BATCHES = 7, 1, 64, 32, 32, 60
+SEEDS, DRAWN_NODES = 16, 12
+PEER_STEPS, PEER_CANDIDATES = 20, 64  # that are timed, at most
+CHECKED, CHECK_STEPS, TOLERANCE = 4, 5, 1e-3
+
+_GRAPHS = flags.DEFINE_string("graphs", None, "Time the graphs of this JSON file, of the golden file's form.")
+_COUNT = flags.DEFINE_integer(
+    "count", None, "Candidates: the first graphs, or all with further seeds of weights.", lower_bound=1
+)
+_STEPS = flags.DEFINE_list("steps", ["60", "200", "625", "2500"], "Training steps, one or several numbers.")
+_PEERS = flags.DEFINE_enum("peers", "all", ["none", "jit", "torch", "all"], "What to compare with.")
+_JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, a JSON list.")
+
+
+class Population(NamedTuple):
+    """C candidates that are trained; the first of them are what peers are timed on."""
+
+    name: str
+    programs: list[Program]  # [C], unbatched, on the host; of equal graphs the same object
+    params: list[dict]  # [C] packed
+    weights: np.ndarray  # [C, ...] key data, from which the parameters are drawn
+    timed: dict[tuple, tuple[float, float]]  # what was measured of peers, see `time_peer`
+
+
+class Timing(NamedTuple):
+    """Seconds that a population takes."""
+
+    compile_s: float
+    total_s: float  # without compilation
+    scaled: bool = False
+    shared_compile_s: float = 0.0  # of ours: of programs that all candidates share, once on a machine
+
+
+# --- populations ---
+
+
+def read_graphs(path: str | Path) -> list[ComputationGraph]:
+    """Reads the graphs of a file."""
+    try:
+        entries = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise Mistake(f"{path}: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise Mistake(f"{path}: it must be a list of graphs.")
+    graphs = []
+    for place, entry in enumerate(entries):
+        known = ("num_nodes", "edges")
+        try:
+            is_object = isinstance(entry, dict)
+            graphs.append(from_json({k: entry[k] for k in known if k in entry} if is_object else entry))
+        except ValueError as error:
+            raise Mistake(f"{path}: graph {place}: {error}") from error
+    return graphs
+
+
+def construct_all(graphs: Sequence[ComputationGraph]) -> Program:
+    """Constructs a batch of programs on the host, valid or not."""
+    batch = ComputationGraph(stack_graphs(graphs))
+    widths = dict(in_features=FEATURES, out_features=OUTPUTS, hidden_features=HIDDEN)
+    return parallel.on_host(construct_batch(batch, **widths, head="linear", time_steps=TIME_STEPS))
+
+
+def draw_graphs(count: int, longest: int) -> list[ComputationGraph]:
+    """Draws different graphs, values of one row only, of at most `longest` instructions."""
+    space = make_elenas(num_nodes=DRAWN_NODES, signatures=((FEATURES, OUTPUTS, TIME_STEPS),))
+    sample = jax.jit(jax.vmap(space.sample))
+    found: dict[str, ComputationGraph] = {}
+    for number in range(100):
+        edges = np.asarray(sample(jax.random.split(jax.random.key(number), 512)).edges)
+        program = construct_all([ComputationGraph(each) for each in edges])
+        fits = (program.status == OK) & (find_layout(program) == LAYOUTS.index("row"))
+        for each in edges[fits & (program.phase_ends[:, AFTER] <= longest)]:
+            found.setdefault(canonical_hash(ComputationGraph(each)), ComputationGraph(each))
+        if len(found) >= count:
+            return list(found.values())[:count]
+    raise Mistake(f"The sampler found only {len(found)} different graphs.")
+
+
+def make_population(name: str, graphs: Sequence[ComputationGraph], count: int) -> Population:
+    """Gives candidate c a graph, in turn, and weights that follow from c."""
+    batch = construct_all(graphs)
+    for place, status in enumerate(batch.status):
+        if status != OK:
+            raise Mistake(f"Graph {place} is not a valid network: {REASONS[status]}.")
+    batch = trim(batch, int(batch.phase_ends[:, AFTER].max()))
+    rows = batch.parameter_rows.sum(-1)
+    draw = jax.vmap(lambda key, program: init_params(key, program, rows=int(rows.max())))
+    programs, params, drawn_from = [_take(batch, place) for place in range(len(graphs))], [], []
+    for first in range(0, count, len(graphs)):
+        keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.key(1), c))(first + np.arange(len(graphs)))
+        weights = parallel.on_host(draw(keys, batch))
+        drawn_from.append(np.asarray(jax.random.key_data(keys)))
+        for place in range(min(len(graphs), count - first)):
+            one = _take(weights, place)
+            params.append(one | {"rows": one["rows"][: rows[place]].copy()})
+    drawn = np.concatenate(drawn_from)[:count]
+    return Population(name, [programs[c % len(graphs)] for c in range(count)], params, drawn, {})
+
+
+def make_populations() -> list[Population]:
+    """Makes what the flags ask for."""
+    graphs = read_graphs(_GRAPHS.value or GOLDEN)
+    num, count = len(graphs), _COUNT.value or len(graphs)
+    if _GRAPHS.value or _COUNT.value:
+        seeds = f" = {num} graphs, with further seeds of weights" if count > num else ""
+        return [make_population(f"{count:,} candidates{seeds}", graphs[:count], count)]
+    many = SEEDS * num
+    seeds = make_population(f"{many:,} candidates = {num} graphs x {SEEDS} seeds of weights", graphs, many)
+    # Peers are timed on the same candidates of both.
+    golden = seeds._replace(
+        name=f"{num} candidates",
+        programs=seeds.programs[:num],
+        params=seeds.params[:num],
+        weights=seeds.weights[:num],
+    )
+    drawn = draw_graphs(many, max(int(program.phase_ends[AFTER]) for program in golden.programs))
+    return [golden, seeds, make_population(f"{many:,} candidates, all different graphs", drawn, many)]
+
+
+def make_data(num_batches: int) -> peers.Data:
+    """Returns `[G, N, T, F]` inputs and `[G, N, O]` targets; batch g does not depend on G."""
+    keys = jax.vmap(lambda g: jax.random.fold_in(jax.random.key(2), g))(jnp.arange(num_batches))
+    inputs = jax.vmap(lambda key: jax.random.normal(key, (BATCH, TIME_STEPS, FEATURES)))(keys)
+    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), shape=(BATCH, OUTPUTS)))
+    return np.asarray(inputs), np.asarray(draw(keys), np.float32)
+
+
+def _take(batch: Any, place: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[place], batch)
+
+
+# --- this package ---
+
+
+def train_ours(
+    population: Population, places: Sequence[int], data: peers.Data, steps: int, executor: str = AUTO
+) -> tuple[np.ndarray, float, float]:
+    """Trains candidates with this package, on all devices, as a search does.
+
+    Args:
+      population: holds the candidates.
+      places: `[C]` of those to train.
+      data: `[G, N, T, F]` inputs and `[G, N, O]` targets; step s takes batch s modulo G.
+      steps: S, of each candidate.
+      executor: one of `EXECUTORS`.
+
+    Returns:
+      `[C]` mean losses of the last segment of training; and seconds: those in which all waited for
+      candidates that are compiled for themselves, and all.
+    """
+    devices = parallel.count_devices()
+    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, _LANES)
+
+    def batches(kind: int, first: int):
+        which = (first * (kind == TRAIN) + np.arange(SEGMENT_STEPS)) % len(data[0])
+        return data[0][which], data[1][which]
+
+    # Chunks of those that share compiled programs, as a search has them.
+    groups: dict[Any, list[int]] = {}
+    for row, place in enumerate(places):
+        program = jax.tree.map(lambda leaf: leaf[None], population.programs[place])
+        padding = interpreted.find_padding(program, HIDDEN, TIME_STEPS)
+        groups.setdefault((choose_executor(executor, padding.kind, steps), padding), []).append(row)
+    losses, compile_s, start = np.full(len(places), np.nan), 0.0, time.perf_counter()
+    for (name, _), rows in groups.items():
+        if name == FUSED:  # seeds of a graph after one another: one compilation
+            rows.sort(key=lambda row: id(population.programs[places[row]]))
+        for first in range(0, len(rows), devices * _LANES):
+            chunk = rows[first : first + devices * _LANES]
+            which = [places[row] for row in chunk]
+            program = jax.tree.map(lambda *leaves: np.stack(leaves), *(population.programs[c] for c in which))
+            trials = Trials(program, population.weights[which], np.full(len(which), steps))
+            outcome = (fused if name == FUSED else interpreted).train(trials, setting, batches)
+            losses[chunk] = outcome.losses
+            compile_s += outcome.compile_seconds
+    return losses, compile_s, time.perf_counter() - start
+
+
+_LANES = 32  # candidates that go through training together on a device
+
+
+def _task() -> Task:
+    """The task whose data are given; one batch of them is the validation data."""
+    return make_task("reber", length=TIME_STEPS, valid_samples=BATCH)._replace(
+        in_features=FEATURES, out_features=OUTPUTS, time_steps=TIME_STEPS, loss="binary"
+    )
+
+
+def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
+    """Times a population; programs that candidates share are compiled before, by one step of each."""
+    everyone = range(len(population.params))
+    start = time.perf_counter()
+    layouts = [LAYOUTS[int(find_layout(program))] for program in population.programs]
+    shared = [c for c in everyone if choose_executor(AUTO, layouts[c], steps) == INTERPRETED]
+    if shared:
+        train_ours(population, shared[:PEER_CANDIDATES], data, 1, INTERPRETED)
+    shared_s = time.perf_counter() - start
+    fused.forget_compiled()  # other numbers of steps before this one have compiled the same candidates
+    _, compile_s, seconds = train_ours(population, everyone, data, steps)
+    return Timing(compile_s, seconds - compile_s, shared_compile_s=shared_s)
+
+
+# --- peers ---
+
+
+def time_peer(way: str, processes: int, population: Population, data: peers.Data, steps: int) -> Timing:
+    """Times some steps of some candidates, once for all numbers of steps, and scales them."""
+    num = len(population.params)
+    some, few = min(num, PEER_CANDIDATES), min(steps, PEER_STEPS)
+    key = (way, processes, some, few)
+    if key not in population.timed:
+        cells, params = _as_peers_take_them(population, range(some))
+        population.timed[key] = peers.train(way, cells, params, data, few, processes)[1:]
+    compile_s, seconds = population.timed[key]
+    scale = num * steps / (some * few)
+    return Timing(compile_s * len(set(map(id, population.programs))), seconds * scale, scale > 1)
+
+
+def check_losses(population: Population, ways: Sequence[str]) -> None:
+    """Raises Mistake unless all ways reach the same losses, on a candidate of each layout at least."""
+    layouts = [LAYOUTS[int(find_layout(program))] for program in population.programs]
+    places = list(range(min(CHECKED, len(layouts))))
+    places += [layouts.index(kind) for kind in LAYOUTS if kind in layouts and kind not in layouts[:CHECKED]]
+    data = make_data(CHECK_STEPS)
+    ours = _losses_of_ours(population, places, data, FUSED)
+    for way in (INTERPRETED, *ways):
+        if way == INTERPRETED:
+            theirs = _losses_of_ours(population, places, data, INTERPRETED)
+        else:
+            theirs = np.array(
+                peers.train(way, *_as_peers_take_them(population, places), data, CHECK_STEPS)[0]
+            )
+        right = np.isclose(theirs, ours, rtol=TOLERANCE, atol=1e-6, equal_nan=True)
+        for row, step in np.argwhere(~right)[:1]:
+            raise Mistake(
+                f"Losses differ, so nothing is timed: candidate {places[row]}, step {step + 1}: "
+                f"{ours[row, step]:.6f} (ours), {theirs[row, step]:.6f} ({way})."
+            )
+    print(f"Losses of {len(places)} candidates agree over {CHECK_STEPS} steps: ours, {', '.join(ways)}.")
+
+
+def _losses_of_ours(population: Population, places, data: peers.Data, executor: str) -> np.ndarray:
+    """Returns `[C, CHECK_STEPS]` losses, from the means over the first steps."""
+    means = [train_ours(population, places, data, s + 1, executor)[0] for s in range(CHECK_STEPS)]
+    sums = np.stack([mean * (s + 1) for s, mean in enumerate(means)], axis=1)
+    return np.diff(sums, axis=1, prepend=0.0)
+
+
+def _as_peers_take_them(population: Population, places: Sequence[int]) -> tuple[list, list]:
+    """Returns cells and parameters of candidates; of equal graphs the same cell."""
+    programs = [population.programs[c] for c in places]
+    cells = {id(program): peers.read_cell(program, TIME_STEPS) for program in programs}
+    params = [peers.true_shapes(program, population.params[c]) for c, program in zip(places, programs)]
+    return [cells[id(program)] for program in programs], params
+
+
+# --- tables ---
+
+
+def matmul_rate() -> float:
+    """Returns the most GFLOP/s of products `[1024, 64] @ [64, 64]`, on all devices together."""
+    devices, repeats, rows = parallel.count_devices(), 200, 1024
+    chain = lambda x, w: jax.lax.fori_loop(0, repeats, lambda _, x: x @ w, x)  # noqa: E731
+    run = parallel.map_over_devices(chain, devices, split=(True, False))
+    x, w = np.ones((devices, rows, HIDDEN), np.float32), np.full((HIDDEN, HIDDEN), 1 / HIDDEN, np.float32)
+    seconds = []
+    for _ in range(12):
+        start = time.perf_counter()
+        jax.block_until_ready(run(x, w))
+        seconds.append(time.perf_counter() - start)
+    return 2e-9 * devices * repeats * rows * HIDDEN * HIDDEN / min(seconds)
+
+
+def machine_line() -> str:
+    """Says what the numbers are measured on."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    name = names[0] if names else platform.processor() or "unknown processor"
+    devices = parallel.describe_devices(parallel.count_devices())
+    torch = peers.torch_version() or "not installed"
+    return f"{parallel.usable_cores()} cores, {name}; {devices}; JAX {jax.__version__}; PyTorch {torch}"
+
+
+HEADER = (
+    f"{'steps':>5}  {'way':<5}  {'processes':>9}  {'compile s':>9}  {'total s':>10}   "
+    f"{'ms/step/candidate':>17}  {'GFLOP/s':>8}  {'share':>6}"
+)
+
+
+def time_population(
+    population: Population, steps: int, ways: Sequence[tuple[str, int]], rate: float
+) -> Iterator[dict[str, Any]]:
+    """Times a number of steps; prints rows and yields their records, ours first."""
+    num, data = len(population.params), make_data(min(steps, MOST_BATCHES))
+    flops = sum(float(num_flops(program, TIME_STEPS)) for program in population.programs)
+    seconds = []  # of peers
+    for way, processes in (("ours", 1), *ways):
+        if way == "ours":
+            timing = ours = time_ours(population, data, steps)
+        else:
+            timing = time_peer(way, processes, population, data, steps)
+            seconds.append(timing.compile_s + timing.total_s)
+        each = 1e3 * timing.total_s / (steps * num)
+        gflops = 3e-9 * BATCH * flops * steps / timing.total_s
+        print(
+            f"{steps:>5}  {way:<5}  {processes:>9}  {timing.compile_s:>9.1f}  {timing.total_s:>10.2f}"
+            f"{'~' if timing.scaled else ' '}  {each:>17.3f}  {gflops:>8.2f}  {gflops / rate:>6.1%}",
+            flush=True,
+        )
+        yield {
+            "way": way,
+            "population": population.name,
+            "graphs": num,
+            "steps": steps,
+            "processes": processes,
+            **timing._asdict(),
+            "ms_per_step_and_candidate": each,
+            "gflops": gflops,
+            "matmul_gflops": rate,
+        }
+    if ways:
+        whole = ours.compile_s + ours.total_s
+        print(
+            f"       better peer / ours: {min(seconds) / whole:.2f}, compilations of candidates included; "
+            f"{min(seconds) / (whole + ours.shared_compile_s):.2f} with the {ours.shared_compile_s:.1f} s "
+            "of programs compiled once on a machine",
+            flush=True,
+        )
+
+
+def chosen_ways() -> list[tuple[str, int]]:
+    """Returns the peers that the flags ask for, and their numbers of processes."""
+    ways = [("jit", 1)] if _PEERS.value in ("jit", "all") else []
+    if _PEERS.value in ("torch", "all"):
+        if peers.torch_version():
+            ways += [("torch", processes) for processes in sorted({1, parallel.usable_cores()})]
+        elif _PEERS.value == "torch":
+            raise Mistake("--peers=torch: PyTorch is not installed.")
+        else:
+            print("PyTorch is not installed; it is left out.")
+    return ways
+
+
+def benchmark() -> None:
+    """Does what the flags say."""
+    if not _STEPS.value or not all(re.fullmatch("[1-9][0-9]*", each) for each in _STEPS.value):
+        raise Mistake(f"--steps={','.join(_STEPS.value)}: it must be positive whole numbers.")
+    # Times of compiling are to be those of a first run.
+    jax.config.update("jax_enable_compilation_cache", False)
+    parallel.configure_devices()
+    ways, steps = chosen_ways(), [int(each) for each in _STEPS.value]
+    records: list[dict[str, Any]] = []
+    if _JSON.value:  # a file that cannot be written is better known now
+        Path(_JSON.value).write_text("[]\n")
+    print(machine_line(), flush=True)
+    populations = make_populations()
+    if ways:
+        check_losses(populations[0], list(dict.fromkeys(way for way, _ in ways)))
+    rate = matmul_rate()
+    print(f"Matrix products [1024, 64] @ [64, 64] on all cores: {rate:.1f} GFLOP/s")
+    work = sum(len(population.params) for population in populations) * sum(steps)
+    for population in populations:
+        print(f"\n{population.name}\n{HEADER}")
+        for num in steps:
+            for record in time_population(population, num, ways, rate):
+                records.append(record)
+                if len(records) == 1:
+                    minutes = record["ms_per_step_and_candidate"] * work / 6e4
+                    print(f"       at this rate all rows of ours take {minutes:.1f} minutes", flush=True)
+                if _JSON.value:
+                    Path(_JSON.value).write_text(json.dumps(records, indent=1) + "\n")
+
+
+def main(arguments: list[str]) -> None:
+    try:
+        if len(arguments) > 1:
+            raise Mistake(f"{arguments[1]!r} is no flag; see --helpshort.")
+        benchmark()
+    except (Mistake, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
