@@ -28,6 +28,13 @@ def configure_devices(num_devices: int = 0) -> None:
     """
     if num_devices < 0:
         raise ValueError(f"num_devices is {num_devices}; it must be positive, or 0 for all there are.")
+    # One thread a device: devices fill the cores, threads that share the work of one would only wait
+    # for each other, and sums split over threads would depend on their number. Read when the backend
+    # starts; what the user has set stays.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    os.environ.setdefault("NPROC", "1")
     # Has no effect where an accelerator is the default backend. Where the backend is up already, in
     # a notebook say, its devices are what there is.
     with contextlib.suppress(RuntimeError):
