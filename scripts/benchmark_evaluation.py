@@ -66,6 +66,9 @@ _COUNT = flags.DEFINE_integer(
 )
 _STEPS = flags.DEFINE_list("steps", ["60", "200", "625", "2500"], "Training steps, one or several numbers.")
 _PEERS = flags.DEFINE_enum("peers", "all", ["none", "jit", "torch", "all"], "What to compare with.")
+_MEMORY = flags.DEFINE_float(
+    "memory_gib", 0.0, "Memory that our trainings may use; 0 is four fifths of what there is.", lower_bound=0
+)
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, a JSON list.")
 
 
@@ -206,7 +209,8 @@ def train_ours(
       candidates that are compiled for themselves, and all.
     """
     devices = parallel.count_devices()
-    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, _LANES)
+    memory = parallel.memory_limit(_MEMORY.value, devices)
+    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, _LANES, memory)
 
     def batches(kind: int, first: int):
         which = (first * (kind == TRAIN) + np.arange(SEGMENT_STEPS)) % len(data[0])

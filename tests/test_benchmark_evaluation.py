@@ -36,7 +36,9 @@ def data(monkeypatch):
     batches = inputs, rng.integers(2, size=(2, 4, 1)).astype(np.float32)
     monkeypatch.setattr(benchmark_evaluation, "make_data", lambda num_batches: batches)
     monkeypatch.setattr(
-        benchmark_evaluation, "train_ours", lambda programs, *_: (np.full(len(programs), 0.5), 1.0, 2.0)
+        benchmark_evaluation,
+        "train_ours",
+        lambda population, places, *_: (np.full(len(places), 0.5), 1.0, 3.0),
     )
     return batches
 

@@ -50,12 +50,21 @@ class Setting(NamedTuple):
     in_features: int  # of the batches: those of the task's inputs, or more
     width: int  # the widest of in, out and hidden features of all tasks
     devices: int
-    per_device: int
+    per_device: int  # candidates side by side on a device, or fewer where memory does not suffice
+    memory: int  # bytes a device may use
 
 
 # `batches(kind, first)`: `[G, N, T, F]` inputs and `[G, N, O]` targets of G steps from `first` on, on
 # a host array or device; kind is TRAIN or VALIDATION. G is SEGMENT_STEPS.
 Batches = Callable[[int, int], tuple[jax.Array, jax.Array]]
+
+
+def out_of_memory(needed: int, setting: Setting) -> MemoryError:
+    """What is raised before anything runs that would not fit."""
+    return MemoryError(
+        f"RESOURCE_EXHAUSTED: training a candidate takes {needed / 2**30:.3g} GiB, "
+        f"allowed are {setting.memory / 2**30:.3g} GiB a device."
+    )
 
 
 def choose_executor(wanted: str, layout: str, steps: int) -> str:

@@ -26,6 +26,7 @@ from elenas_jax.evaluation.executors import (
     Outcome,
     Setting,
     Trials,
+    out_of_memory,
     training_segments,
     validation_segments,
 )
@@ -207,7 +208,11 @@ def _compile(program: Program, setting: Setting, arguments: tuple, device: int) 
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    return parallel.compile_on(device, segment, arguments, _compiler_options())
+    run = parallel.compile_on(device, segment, arguments, _compiler_options())
+    needed = parallel.memory_needed(run)
+    if needed > setting.memory:
+        raise out_of_memory(needed, setting)
+    return run
 
 
 def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:

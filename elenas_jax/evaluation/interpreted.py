@@ -6,7 +6,7 @@ however many candidates there are; unused room costs next to nothing.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from elenas_jax.evaluation.executors import (
     Outcome,
     Setting,
     Trials,
+    out_of_memory,
     training_segments,
     validation_segments,
 )
@@ -68,35 +69,94 @@ def layout_width(kind: str, width: int, time_steps: int) -> int:
     return max(width, time_steps) if kind == "sequence" else width
 
 
-def buffer_bytes(padding: Padding, width: int, time_steps: int, batch_size: int) -> int:
-    """Bytes of the two buffers of a device, the bulk of its memory."""
-    width = layout_width(padding.kind, width, time_steps)
-    steps = 1 if padding.kind == "sequence" else time_steps
-    rows = 1 if padding.kind == "row" else width
-    return 2 * 4 * (padding.instructions + 1) * (steps + 1) * batch_size * rows * width
-
-
 def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
-    """Trains candidates."""
-    task, num = setting.task, len(trials.steps)
+    """Trains candidates, as many at a time as memory allows.
+
+    Raises:
+      MemoryError: if not even one fits.
+    """
+    task = setting.task
     padding = find_padding(trials.program, setting.width, task.time_steps)
-    program = trim(trials.program, padding.instructions)
     width = layout_width(padding.kind, setting.width, task.time_steps)
     layout = Layout(padding.kind, width, task.time_steps, last_only=True, operations=padding.operations)
+    per_device = setting.per_device
+    while True:
+        chunks = [_Chunk(part, padding, layout) for part in _cut(trials, setting.devices * per_device)]
+        needed = _memory_needed(chunks[0], setting._replace(per_device=per_device), batches)
+        if needed <= setting.memory:
+            break
+        if per_device == 1:
+            raise out_of_memory(needed, setting)
+        per_device //= 2
+    found = [_train_chunk(chunk, setting._replace(per_device=per_device), batches) for chunk in chunks]
+    metrics, finite, losses = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Outcome(metrics, finite, losses, compile_seconds=0.0)
+
+
+def _cut(trials: Trials, size: int) -> list[Trials]:
+    return [
+        jax.tree.map(lambda leaf, first=first: leaf[first : first + size], trials)
+        for first in range(0, len(trials.steps), size)
+    ]
+
+
+class _Chunk(NamedTuple):
+    trials: Trials
+    padding: Padding
+    layout: Layout
+
+
+class _Prepared(NamedTuple):
+    """A chunk on lanes: leaves `[D, C, ...]`."""
+
+    lanes: np.ndarray  # [D, C] places of candidates, -1 where a lane is free
+    code: Machine
+    steps: np.ndarray  # [D, C]
+    states: TrainState
+    segment: Any  # compiled when it is called, or ahead by `lower`
+
+
+def _prepare(chunk: _Chunk, setting: Setting) -> _Prepared:
+    trials, padding, layout = chunk
+    program = trim(trials.program, padding.instructions)
     machines = [
-        known_machine(one, make_schedule(one, task.time_steps), layout)
-        for one in (jax.tree.map(lambda leaf, k=k: leaf[k], program) for k in range(num))
+        known_machine(one, make_schedule(one, layout.time_steps), layout)
+        for one in (jax.tree.map(lambda leaf, k=k: leaf[k], program) for k in range(len(trials.steps)))
     ]
     costs = np.array([_cost(one, layout) for one in machines]) * trials.steps
     lanes = _deal(costs, setting.devices, setting.per_device)
     chosen = np.maximum(lanes, 0)
-    code = jax.tree.map(lambda *leaves: np.stack(leaves)[chosen], *machines)
-    steps = np.where(lanes >= 0, trials.steps[chosen], 0)
-
     start, segment = _compiled(padding, layout, setting.batch_size, setting.learning_rate, setting.devices)
     # Programs of tasks with other inputs look alike to the compiler; sizes are in their arrays.
     program = dataclasses.replace(program, in_features=setting.in_features)
-    states = start(jax.tree.map(lambda leaf: leaf[chosen], program), trials.weights[chosen])
+    return _Prepared(
+        lanes,
+        jax.tree.map(lambda *leaves: np.stack(leaves)[chosen], *machines),
+        np.where(lanes >= 0, trials.steps[chosen], 0),
+        start(jax.tree.map(lambda leaf: leaf[chosen], program), trials.weights[chosen]),
+        segment,
+    )
+
+
+_NEEDED: dict[tuple, int] = {}
+
+
+def _memory_needed(chunk: _Chunk, setting: Setting, batches: Batches) -> int:
+    """Asks the compiled program, once for each; what is compiled for it is what runs later."""
+    shape = (setting.batch_size, setting.learning_rate, setting.devices, setting.per_device)
+    key = (chunk.padding, chunk.layout, setting.task.out_features, *shape)
+    if key not in _NEEDED:
+        prepared = _prepare(chunk, setting)
+        job = Job(prepared.code, prepared.steps.astype(np.int32), np.ones(prepared.lanes.shape, bool))
+        arguments = (job, prepared.states, *batches(TRAIN, 0), np.int32(0))
+        _NEEDED[key] = parallel.memory_needed(prepared.segment.lower(*arguments).compile())
+    return _NEEDED[key]
+
+
+def _train_chunk(chunk: _Chunk, setting: Setting, batches: Batches):
+    """Returns `[B]` metrics, whether all losses were finite, and losses."""
+    task, num = setting.task, len(chunk.trials.steps)
+    lanes, code, steps, states, segment = _prepare(chunk, setting)
     loss = np.int32(LOSS_NAMES.index(task.loss))
 
     def run(states: TrainState, kind: int, first: int, count: np.ndarray) -> TrainState:
@@ -120,8 +180,7 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
         spread[lanes[taken]] = values[taken]
         return spread
 
-    metrics = by_place(np.where(finite, metric / total, np.nan))
-    return Outcome(metrics, by_place(finite), by_place(losses), compile_seconds=0.0)
+    return by_place(np.where(finite, metric / total, np.nan)), by_place(finite), by_place(losses)
 
 
 # Compiled once in a process, whichever evaluator asks.

@@ -93,6 +93,30 @@ def put_on(device: int, tree: Any) -> Any:
     return jax.device_put(tree, jax.local_devices()[device])
 
 
+def memory_limit(memory_gib: float, num_devices: int) -> int:
+    """Returns the bytes that a device may use for trainings.
+
+    Args:
+      memory_gib: for all devices together; 0 is four fifths of what there is.
+      num_devices: that share it.
+    """
+    if memory_gib:
+        return int(memory_gib * 2**30) // num_devices
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(0.8 * stats["bytes_limit"])
+    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // num_devices
+
+
+def memory_needed(compiled: Any) -> int:
+    """Returns the bytes that a compiled program says it needs on a device; 0 where it does not say."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return 0
+    inside = analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes
+    return int(inside - analysis.alias_size_in_bytes)
+
+
 def on_host(tree: Any) -> Any:
     """Brings a pytree of arrays to the host as NumPy arrays."""
     return jax.device_get(tree)

@@ -17,7 +17,6 @@ import numpy as np
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Cache, MemoryCache
 from elenas_jax.evaluation.executors import AUTO, EXECUTORS, choose_executor
-from elenas_jax.evaluation.interpreted import Padding, buffer_bytes
 from elenas_jax.evaluation.trainer import Candidate, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
 from elenas_jax.graphs.program import LAYOUTS
@@ -49,6 +48,7 @@ def make_population_evaluator(
     candidates_per_device: int = 8,
     num_devices: int = 0,
     executor: str = AUTO,
+    memory_gib: float = 0.0,
     cache: Cache | None = None,
 ) -> Evaluator:
     """Makes an evaluator of computation graphs on a ladder of tasks.
@@ -63,6 +63,9 @@ def make_population_evaluator(
       budgets: multiples of `steps` that a proposal may ask for, by index.
       candidates_per_device: candidates that go through the ladder together on a device.
       num_devices: local devices to use, 0 for all.
+      memory_gib: that trainings may use, of all devices together; 0 is four fifths of what there is.
+        Fewer candidates go side by side where it does not suffice; one that does not fit alone is
+        recorded as out of memory.
       executor: one of `EXECUTORS`; "auto" chooses by layout and steps, see `choose_executor`.
       cache: of what was trained before; None keeps one as long as the evaluator lives.
 
@@ -78,7 +81,10 @@ def make_population_evaluator(
     _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_device)
     if executor not in EXECUTORS:
         raise ValueError(f"executor is {executor!r}; allowed are {', '.join(map(repr, EXECUTORS))}.")
+    if memory_gib < 0:
+        raise ValueError(f"memory_gib is {memory_gib}; it must be positive, or 0 for most of what there is.")
     devices = parallel.count_devices(num_devices)
+    memory = parallel.memory_limit(memory_gib, devices)
     known = MemoryCache() if cache is None else cache
     trainer = Trainer(
         tasks,
@@ -90,6 +96,7 @@ def make_population_evaluator(
         candidates_per_device,
         devices,
         executor,
+        memory,
     )
     executors = {
         task.name: [
@@ -158,17 +165,7 @@ def make_population_evaluator(
         "num_devices": devices,
         "candidates_per_chunk": devices * candidates_per_device,
         "executors": _describe(executors),
-        "estimated_memory_gib": round(
-            devices
-            * buffer_bytes(
-                Padding("row", "paper", 32, 0, 0),
-                trainer.width,
-                max(task.time_steps for task in tasks),
-                batch_size,
-            )
-            / 2**30,
-            3,
-        ),
+        "memory_limit_gib": round(devices * memory / 2**30, 3),
     }
     return Evaluator(evaluate, cache_key, tuple(task.name for task in tasks), plan)
 

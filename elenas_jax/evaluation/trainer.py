@@ -56,6 +56,7 @@ class Trainer:
         per_device: int,
         devices: int,
         executor: str,
+        memory: int,
     ) -> None:
         self.tasks = tasks
         self.run_key = run_key
@@ -71,6 +72,7 @@ class Trainer:
         shapes = {(task.in_features, task.out_features, task.time_steps): task for task in tasks}
         self.width = max(self.in_features, self.out_features, hidden_features)
         self.executor = executor
+        self.memory = memory
         self._kept: dict[tuple, tuple] = {}
         self._lock = threading.Lock()
         self._shapes = tuple(shapes.values())  # one task for each set of widths
@@ -192,6 +194,7 @@ class Trainer:
             self.width,
             self.devices,
             self.per_device,
+            self.memory,
         )
         batches = functools.partial(self._batches, task, replicate)
         layouts = [LAYOUTS[int(index)] for index in find_layout(program)]

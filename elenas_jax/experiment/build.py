@@ -88,6 +88,8 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
             budgets=settings["budgets"],
             candidates_per_device=settings["candidates_per_device"],
             num_devices=settings["num_devices"] or 0,
+            executor=settings["executor"],
+            memory_gib=settings["memory_gib"],
             cache=cache,
         )
 

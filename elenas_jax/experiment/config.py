@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from elenas_jax.evaluation.executors import AUTO, EXECUTORS
 from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_name, check_section, maker_rules
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.spaces import SPACES
@@ -34,6 +35,8 @@ EVALUATOR: dict[str, Rule] = {
     "budgets": Rule((1.0,), (tuple,), above=0, items=float),  # rungs, as shares of the steps of each task
     "candidates_per_device": Rule(8, (int,), low=1),
     "num_devices": Rule(None, (int,), low=1, optional=True),  # None: all
+    "executor": Rule(AUTO, (str,), choices=EXECUTORS),
+    "memory_gib": Rule(0.0, (float,), low=0),  # for trainings; 0 is four fifths of what there is
 }
 SHAPING: dict[str, Rule] = {
     name: Rule(default, (float,), low=0) for name, default in ShapingWeights._field_defaults.items()

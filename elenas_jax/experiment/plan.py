@@ -44,7 +44,7 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
             f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax", "numpy")
         ),
         "candidates": f"{plan.pop('candidates_per_chunk')} at a time",
-        "memory": f"about {plan.pop('estimated_memory_gib'):.2g} GiB for trainings",
+        "memory": f"at most {plan.pop('memory_limit_gib'):.3g} GiB for trainings",
         "time": _time(config, rows),
     }
     plan.pop("num_devices", None)

@@ -99,7 +99,7 @@ class ToyEvaluator:
         "num_devices": 2,
         "candidates_per_chunk": 2 * CHUNK,
         "executor": "toy",
-        "estimated_memory_gib": 0.001,
+        "memory_limit_gib": 0.001,
     }
 
     def __init__(self, cache: Cache, fail_at: Callable[[str], None] = lambda where: None) -> None:

@@ -1,0 +1,179 @@
+"""The two executors against each other, and which takes what."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from elenas_jax.evaluation import fused, interpreted, make_population_evaluator
+from elenas_jax.evaluation.executors import FUSED_STEPS, SEGMENT_STEPS, Setting, Trials, choose_executor
+from elenas_jax.evaluation.trainer import stack_graphs
+from elenas_jax.evaluation.training import TRAIN
+from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
+from elenas_jax.graphs.constructor import construct_batch
+from elenas_jax.graphs.program import LAYOUTS, find_layout
+from elenas_jax.tasks import make_task
+from elenas_jax.types import CRASHED, OK, OUT_OF_MEMORY
+
+WIDTH, BATCH, LENGTH, STEPS = 8, 8, 10, 12
+GROUPS = {"row": ("elman", "elena1", "elena2", "mgu"), "sequence": ("linear_attention",)}
+
+
+def make_setting(devices=1, memory=2**40):
+    task = make_task("reber", length=LENGTH, valid_samples=2 * BATCH)
+    return Setting(task, BATCH, 1e-2, task.in_features, WIDTH, devices, 8, memory)
+
+
+def make_trials(names, steps=STEPS):
+    task = make_setting().task
+    program = jax.device_get(
+        construct_batch(
+            ComputationGraph(stack_graphs([KNOWN_BLOCKS[name] for name in names])),
+            in_features=task.in_features,
+            out_features=task.out_features,
+            hidden_features=WIDTH,
+            head="linear",
+            time_steps=LENGTH,
+        )
+    )
+    assert (program.status == OK).all()
+    keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.key(5), c))(np.arange(len(names)))
+    return Trials(program, np.asarray(jax.random.key_data(keys)), np.full(len(names), steps))
+
+
+def batches(kind, first):
+    rng = np.random.default_rng((kind, first))
+    task = make_setting().task
+    inputs = rng.normal(size=(SEGMENT_STEPS, BATCH, LENGTH, task.in_features)).astype(np.float32)
+    return inputs, (inputs[:, :, -2, :1] > 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("layout", GROUPS)
+def test_executors_agree(layout):
+    trials = make_trials(GROUPS[layout], steps=SEGMENT_STEPS + 6)
+    assert {LAYOUTS[index] for index in find_layout(trials.program)} == {layout}
+    slow, fast = (each.train(trials, make_setting(), batches) for each in (interpreted, fused))
+    assert slow.finite.all() and fast.finite.all()
+    np.testing.assert_allclose(slow.losses, fast.losses, rtol=1e-4)
+    np.testing.assert_allclose(slow.metrics, fast.metrics, atol=1 / (2 * BATCH) + 1e-9)
+    assert len(np.unique(fast.losses)) == len(trials.steps)
+    first = fused.train(trials._replace(steps=trials.steps * 0 + 1), make_setting(), batches)
+    assert fast.losses[0] < 0.7 * first.losses[0] or layout != "row", "nothing was learned"
+
+
+def test_a_candidate_stops_at_its_own_steps_and_at_a_loss_that_is_not_finite():
+    trials = make_trials(("elman", "elman"))._replace(steps=np.array([3, 7]))
+
+    def poisoned(kind, first):
+        inputs, targets = batches(kind, first)
+        inputs[5:] = np.inf if kind == TRAIN else inputs[5:]
+        return inputs, targets
+
+    for executor in (interpreted, fused):
+        outcome = executor.train(trials, make_setting(), poisoned)
+        assert outcome.finite.tolist() == [True, False]
+        assert np.isfinite(outcome.metrics).tolist() == [True, False]
+
+
+def test_another_seed_of_a_candidate_compiles_nothing(monkeypatch):
+    fused.forget_compiled()
+    compiled = []
+    original = fused._compile
+    monkeypatch.setattr(fused, "_compile", lambda *args: compiled.append(1) or original(*args))
+    trials = make_trials(("elman", "elena2"))
+    first = fused.train(trials, make_setting(), batches)
+    other = fused.train(trials._replace(weights=trials.weights + 1), make_setting(), batches)
+    again = fused.train(trials, make_setting(), batches)
+    assert len(compiled) == 2
+    assert (first.losses != other.losses).all()
+    np.testing.assert_array_equal(first.losses, again.losses)
+
+
+def test_what_could_not_be_compiled_is_a_status_and_is_tried_again(monkeypatch):
+    fused.forget_compiled()
+    task = make_setting().task
+    settings = dict(steps=[2], hidden_features=WIDTH, batch_size=BATCH, executor="fused", num_devices=1)
+    graphs = ComputationGraph(stack_graphs([KNOWN_BLOCKS[name] for name in ("elman", "elena2")]))
+
+    def evaluate():
+        return make_population_evaluator([task], run_key=jax.random.key(0), **settings).evaluate(graphs, 0)
+
+    original = fused.make_segment
+
+    def broken(schedule, *args, **kwargs):
+        if len(schedule.parameters) == 3:
+            raise RuntimeError("no such kernel")
+        return original(schedule, *args, **kwargs)
+
+    monkeypatch.setattr(fused, "make_segment", broken)
+    assert sorted(evaluate().status.tolist()) == [OK, CRASHED]
+    monkeypatch.setattr(fused, "make_segment", original)
+    assert evaluate().status.tolist() == [OK, OK]
+
+
+def test_memory_splits_a_chunk_and_what_fits_nowhere_is_a_status():
+    trials = make_trials(("elman", "elena1", "elman", "elena1"))
+    whole = interpreted.train(trials, make_setting(), batches)
+    needed = [value for key, value in interpreted._NEEDED.items() if key[-1] == 8]
+    halved = interpreted.train(trials, make_setting(memory=min(needed) - 1), batches)
+    np.testing.assert_array_equal(whole.losses, halved.losses)
+    assert {key[-1] for key in interpreted._NEEDED} >= {8, 4}
+    for executor in (interpreted, fused):
+        fused.forget_compiled()
+        with pytest.raises(MemoryError, match=r"RESOURCE_EXHAUSTED.* takes .* GiB, allowed are"):
+            executor.train(trials, make_setting(memory=1000), batches)
+    evaluator = make_population_evaluator(
+        [make_setting().task],
+        run_key=jax.random.key(0),
+        steps=[1],
+        hidden_features=WIDTH,
+        batch_size=BATCH,
+        memory_gib=1e-6,
+    )
+    graphs = ComputationGraph(stack_graphs([KNOWN_BLOCKS["elman"]]))
+    assert evaluator.evaluate(graphs, 0).status.tolist() == [OUT_OF_MEMORY]
+
+
+def test_scores_of_fused_candidates_are_the_same_bits_on_1_and_2_devices_and_in_any_company():
+    code = """
+import json
+from elenas_jax.evaluation import parallel
+parallel.configure_devices(2)
+from elenas_jax.evaluation import fused
+from tests.evaluation.test_executors import batches, make_setting, make_trials
+found = []
+for devices, names in ((1, ["elena2"]), (2, ["elman", "elena2"]), (2, ["elena1", "elman", "elena2"])):
+    fused.forget_compiled()
+    trials = make_trials(names)
+    trials = trials._replace(weights=trials.weights * 0 + 9)
+    found.append(float(fused.train(trials, make_setting(devices), batches).losses[-1]).hex())
+print(json.dumps(found))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(set(json.loads(out.stdout.splitlines()[-1]))) == 1
+
+
+def test_the_executor_follows_from_layout_and_steps_alone():
+    assert choose_executor("auto", "row", FUSED_STEPS - 1) == "interpreted"
+    assert choose_executor("auto", "row", FUSED_STEPS) == "fused"
+    assert choose_executor("auto", "matrix", 1) == choose_executor("auto", "sequence", 1) == "fused"
+    assert choose_executor("interpreted", "matrix", 10**6) == "interpreted"
+    with pytest.raises(ValueError, match="executor is 'fast'; allowed are 'auto', 'interpreted', 'fused'"):
+        make_population_evaluator(
+            [make_setting().task], run_key=jax.random.key(0), steps=[1], batch_size=BATCH, executor="fast"
+        )
+
+
+def test_the_plan_and_the_cache_keys_name_the_executors():
+    def make(executor):
+        return make_population_evaluator(
+            [make_setting().task], run_key=jax.random.key(0), steps=[600], batch_size=BATCH, executor=executor
+        )
+
+    assert make("auto").plan["executors"] == "reber fused"
+    assert make("interpreted").plan["executors"] == "reber interpreted"
+    assert make("auto").cache_key(b"x", 0, 0) == make("fused").cache_key(b"x", 0, 0)
+    assert make("auto").cache_key(b"x", 0, 0) != make("interpreted").cache_key(b"x", 0, 0)
