@@ -34,6 +34,7 @@ lint: $(STAMP) ## check style and types
 bench: $(STAMP) ## print the benchmark tables
 	@$(BIN)/python scripts/benchmark_constructor.py
 	@$(BIN)/python scripts/benchmark_policy.py
+	@$(BIN)/python scripts/benchmark_evaluation.py --count=64 --steps=60,625
 
 $(STAMP): pyproject.toml constraints.txt
 	@python=; runs=; for name in $(PYTHON); do \

@@ -89,6 +89,9 @@ def run(
     return outcome
 
 
+CACHE_BYTES = 2**30  # of the compilation cache, kept from session to session
+
+
 def prepare(resolved: Mapping[str, Any], console: Console) -> None:
     """Sets up devices and the compilation cache; call it before anything runs on a device."""
     try:
@@ -107,8 +110,21 @@ def prepare(resolved: Mapping[str, Any], console: Console) -> None:
     except OSError:
         console.print(f"Note: {folder} cannot be written, so every session compiles anew.", soft_wrap=True)
         return
+    _prune(folder, CACHE_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _prune(folder: Path, most_bytes: int) -> None:
+    """Deletes the oldest files of the compilation cache: fused candidates hardly ever come back."""
+    with contextlib.suppress(OSError):  # another session may prune too
+        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("jit_*"))
+        surplus = sum(size for _, size, _ in found) - most_bytes
+        for _, size, path in found:
+            if surplus <= 0:
+                break
+            path.unlink()
+            surplus -= size
 
 
 @contextlib.contextmanager
