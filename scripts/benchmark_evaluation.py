@@ -17,7 +17,6 @@ matrix products [1024, 64] @ [64, 64] that all cores reach in the same run.
 """
 
 import json
-import platform
 import re
 import sys
 import time
@@ -32,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from benchmark_machine import machine_line, matmul_rate
 from evaluation_peers import Mistake
 
 from elenas_jax.evaluation import fused, interpreted, parallel
@@ -68,6 +68,9 @@ _STEPS = flags.DEFINE_list("steps", ["60", "200", "625", "2500"], "Training step
 _PEERS = flags.DEFINE_enum("peers", "all", ["none", "jit", "torch", "all"], "What to compare with.")
 _MEMORY = flags.DEFINE_float(
     "memory_gib", 0.0, "Memory that our trainings may use; 0 is four fifths of what there is.", lower_bound=0
+)
+_CACHE = flags.DEFINE_string(
+    "cache", None, "Folder of a compilation cache for ours; a second run with it finds all compiled."
 )
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, a JSON list.")
 
@@ -249,6 +252,8 @@ def _task() -> Task:
 
 def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     """Times a population; programs that candidates share are compiled before, by one step of each."""
+    # Times of compiling are those of a first run, unless asked otherwise.
+    jax.config.update("jax_enable_compilation_cache", jax.config.jax_compilation_cache_dir is not None)
     everyone = range(len(population.params))
     start = time.perf_counter()
     layouts = [LAYOUTS[int(find_layout(program))] for program in population.programs]
@@ -258,6 +263,7 @@ def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     shared_s = time.perf_counter() - start
     fused.forget_compiled()  # other numbers of steps before this one have compiled the same candidates
     _, compile_s, seconds = train_ours(population, everyone, data, steps)
+    jax.config.update("jax_enable_compilation_cache", False)
     return Timing(compile_s, seconds - compile_s, shared_compile_s=shared_s)
 
 
@@ -316,30 +322,6 @@ def _as_peers_take_them(population: Population, places: Sequence[int]) -> tuple[
 
 
 # --- tables ---
-
-
-def matmul_rate() -> float:
-    """Returns the most GFLOP/s of products `[1024, 64] @ [64, 64]`, on all devices together."""
-    devices, repeats, rows = parallel.count_devices(), 200, 1024
-    chain = lambda x, w: jax.lax.fori_loop(0, repeats, lambda _, x: x @ w, x)  # noqa: E731
-    run = parallel.map_over_devices(chain, devices, split=(True, False))
-    x, w = np.ones((devices, rows, HIDDEN), np.float32), np.full((HIDDEN, HIDDEN), 1 / HIDDEN, np.float32)
-    seconds = []
-    for _ in range(12):
-        start = time.perf_counter()
-        jax.block_until_ready(run(x, w))
-        seconds.append(time.perf_counter() - start)
-    return 2e-9 * devices * repeats * rows * HIDDEN * HIDDEN / min(seconds)
-
-
-def machine_line() -> str:
-    """Says what the numbers are measured on."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    name = names[0] if names else platform.processor() or "unknown processor"
-    devices = parallel.describe_devices(parallel.count_devices())
-    torch = peers.torch_version() or "not installed"
-    return f"{parallel.usable_cores()} cores, {name}; {devices}; JAX {jax.__version__}; PyTorch {torch}"
 
 
 HEADER = (
@@ -406,8 +388,10 @@ def benchmark() -> None:
     """Does what the flags say."""
     if not _STEPS.value or not all(re.fullmatch("[1-9][0-9]*", each) for each in _STEPS.value):
         raise Mistake(f"--steps={','.join(_STEPS.value)}: it must be positive whole numbers.")
-    # Times of compiling are to be those of a first run.
     jax.config.update("jax_enable_compilation_cache", False)
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     parallel.configure_devices()
     ways, steps = chosen_ways(), [int(each) for each in _STEPS.value]
     records: list[dict[str, Any]] = []

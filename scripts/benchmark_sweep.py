@@ -36,6 +36,7 @@ import jax
 import matplotlib
 import numpy as np
 from absl import app, flags
+from benchmark_machine import machine_line, matmul_rate
 from evaluation_peers import LEARNING_RATE, Mistake
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -262,8 +263,8 @@ def benchmark() -> None:
     devices = parallel.count_devices()
     candidates = -(-_CANDIDATES.value // devices) * devices
     runs, seconds = (1, 0.1) if _QUICK.value else (_RUNS.value, _SECONDS.value)
-    rate = evaluation.matmul_rate()
-    title = evaluation.machine_line().split("; PyTorch")[0] + f"\n{candidates} candidates a point; "
+    rate = matmul_rate()
+    title = machine_line().split("; PyTorch")[0] + f"\n{candidates} candidates a point; "
     title += f"matrix products [1024, 64] @ [64, 64] on all cores: {rate:.1f} GFLOP/s"
     print(f"{title}\n\n{HEADER}", flush=True)
     rows: list[dict[str, Any]] = []
@@ -277,7 +278,7 @@ def benchmark() -> None:
                 print(row_line(rows[-1]), flush=True)
                 if json_path:
                     json_path.write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"Matrix products at the end: {evaluation.matmul_rate():.1f} GFLOP/s")
+    print(f"Matrix products at the end: {matmul_rate():.1f} GFLOP/s")
     print_table(rows)
     if plot_path:
         with matplotlib.rc_context(STYLE):

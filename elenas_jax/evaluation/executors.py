@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
     finite: np.ndarray  # [B] bool, whether all losses were
     losses: np.ndarray  # [B] mean loss of the last segment of training
     compile_seconds: float  # by the clock, in which nothing was trained because these were compiled
+    errors: dict[int, Exception]  # by place, of candidates that failed alone; they are not finite
 
 
 class Setting(NamedTuple):

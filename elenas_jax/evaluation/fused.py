@@ -33,7 +33,7 @@ from elenas_jax.evaluation.executors import (
 from elenas_jax.evaluation.training import TRAIN, VALIDATION, make_optimiser
 from elenas_jax.graphs import unrolled
 from elenas_jax.graphs.parameters import init_params
-from elenas_jax.graphs.program import Program, parameter_offsets
+from elenas_jax.graphs.program import AFTER, Program, parameter_offsets, trim
 from elenas_jax.graphs.schedule import Schedule, make_schedule
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray, Task
@@ -152,13 +152,18 @@ def _compiler_options() -> dict[str, Any]:
     return known
 
 
+class _Compiled(NamedTuple):
+    run: Callable
+    needed: int  # bytes
+
+
 class _Compilations:
     """Compiled programs by what they depend on; the last few are kept, for other seeds of a candidate."""
 
     def __init__(self, kept: int) -> None:
         self.kept = kept
         self.lock = threading.Lock()
-        self.futures: collections.OrderedDict[Hashable, Future[Callable]] = collections.OrderedDict()
+        self.futures: collections.OrderedDict[Hashable, Future[_Compiled]] = collections.OrderedDict()
 
     def get(self, key: Hashable, submit: Callable[[], Future]) -> tuple[Future, bool]:
         """Returns what compiles a program, and whether it is new."""
@@ -200,7 +205,7 @@ def _identity(program: Program, setting: Setting) -> Hashable:
     )
 
 
-def _compile(program: Program, setting: Setting, arguments: tuple, device: int) -> Callable:
+def _compile(program: Program, setting: Setting, arguments: tuple, device: int) -> _Compiled:
     segment = make_segment(
         make_schedule(program, setting.task.time_steps),
         setting.task,
@@ -209,20 +214,18 @@ def _compile(program: Program, setting: Setting, arguments: tuple, device: int) 
         learning_rate=setting.learning_rate,
     )
     run = parallel.compile_on(device, segment, arguments, _compiler_options())
-    needed = parallel.memory_needed(run)
-    if needed > setting.memory:
-        raise out_of_memory(needed, setting)
-    return run
+    return _Compiled(run, parallel.memory_needed(run))
 
 
 def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
-    """Trains candidates."""
+    """Trains candidates; one that fails is in the errors and harms no other."""
     num, devices = len(trials.steps), setting.devices
     _compiler_options()  # finds them out before threads ask
     data = batches(TRAIN, 0)
     programs, states, identities = [], [], []
     for place in range(num):
         program = jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], trials.program)
+        program = trim(program, max(1, int(program.phase_ends[AFTER])))
         params = init_params(jax.random.wrap_key_data(trials.weights[place]), program)
         programs.append(program)
         states.append(initial_state(program, parallel.on_host(params), setting.learning_rate))
@@ -230,14 +233,26 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     queues = _deal(identities, trials.steps, devices)
 
     waited = [0.0] * devices
+    errors: dict[int, Exception] = {}
+    stop = threading.Event()
 
     def train_queue(device: int) -> list[tuple[float, bool, float]]:
         found = []
         for place in queues[device]:
-            start = time.perf_counter()
-            run = futures[place].result()
-            waited[device] += time.perf_counter() - start
-            found.append(_train_one(run, states[place], int(trials.steps[place]), setting, batches, device))
+            try:
+                start = time.perf_counter()
+                run, needed = futures[place].result()
+                waited[device] += time.perf_counter() - start
+                if needed > setting.memory:
+                    raise out_of_memory(needed, setting)
+                steps = int(trials.steps[place])
+                found.append(_train_one(run, states[place], steps, setting, batches, device, stop))
+            except Exception as error:
+                errors[place] = error
+                _COMPILATIONS.forget((identities[place], device))
+                found.append((np.nan, False, np.nan))
+            if stop.is_set():
+                break
         return found
 
     futures: dict[int, Future] = {}
@@ -257,7 +272,8 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
         try:
             found = list(trainers.map(train_queue, range(devices)))
         except BaseException:
-            # What failed is not kept, and what nobody waits for is not compiled.
+            # Interrupted: what runs ends at its next segment, what nobody waits for is not compiled.
+            stop.set()
             compilers.shutdown(wait=False, cancel_futures=True)
             for failed in new:
                 _COMPILATIONS.forget(failed)
@@ -266,7 +282,7 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     for queue, results in zip(queues, found, strict=True):
         for place, result in zip(queue, results, strict=True):
             metrics[place], finite[place], losses[place] = result
-    return Outcome(metrics, finite, losses, min(waited))
+    return Outcome(metrics, finite, losses, min(waited), errors)
 
 
 def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[list[int]]:
@@ -284,11 +300,19 @@ def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[l
 
 
 def _train_one(
-    run: Callable, state: FusedState, steps: int, setting: Setting, batches: Batches, device: int
+    run: Callable,
+    state: FusedState,
+    steps: int,
+    setting: Setting,
+    batches: Batches,
+    device: int,
+    stop: threading.Event,
 ) -> tuple[float, bool, float]:
     """Trains and validates one candidate on a device; returns metric, whether finite, and loss."""
     loss = 0.0
     for first, count in training_segments(steps):
+        if stop.is_set():
+            break
         state = run(state, *parallel.put_on(device, batches(TRAIN, first)), np.int32(count), np.bool_(True))
         loss = state.loss_sum / count
     right, total = 0.0, 0

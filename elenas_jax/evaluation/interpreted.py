@@ -79,6 +79,10 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     padding = find_padding(trials.program, setting.width, task.time_steps)
     width = layout_width(padding.kind, setting.width, task.time_steps)
     layout = Layout(padding.kind, width, task.time_steps, last_only=True, operations=padding.operations)
+    # The buffers are the same for any number of candidates: what they alone exceed is not compiled.
+    values = (padding.instructions + 1) * (layout.steps + 1) * setting.batch_size * layout.rows * width
+    if 8 * values > setting.memory:
+        raise out_of_memory(8 * values, setting)
     per_device = setting.per_device
     while True:
         chunks = [_Chunk(part, padding, layout) for part in _cut(trials, setting.devices * per_device)]
@@ -90,7 +94,7 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
         per_device //= 2
     found = [_train_chunk(chunk, setting._replace(per_device=per_device), batches) for chunk in chunks]
     metrics, finite, losses = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return Outcome(metrics, finite, losses, compile_seconds=0.0)
+    return Outcome(metrics, finite, losses, compile_seconds=0.0, errors={})
 
 
 def _cut(trials: Trials, size: int) -> list[Trials]:
@@ -144,7 +148,9 @@ _NEEDED: dict[tuple, int] = {}
 def _memory_needed(chunk: _Chunk, setting: Setting, batches: Batches) -> int:
     """Asks the compiled program, once for each; what is compiled for it is what runs later."""
     shape = (setting.batch_size, setting.learning_rate, setting.devices, setting.per_device)
-    key = (chunk.padding, chunk.layout, setting.task.out_features, *shape)
+    program = chunk.trials.program
+    widths = (setting.in_features, setting.task.out_features, program.head, program.hidden_features)
+    key = (chunk.padding, chunk.layout, *widths, *shape)
     if key not in _NEEDED:
         prepared = _prepare(chunk, setting)
         job = Job(prepared.code, prepared.steps.astype(np.int32), np.ones(prepared.lanes.shape, bool))

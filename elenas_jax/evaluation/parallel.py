@@ -7,6 +7,7 @@ program; as many as there are cores fill the machine, because candidates are ind
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,9 +33,9 @@ def configure_devices(num_devices: int = 0) -> None:
     # for each other, and sums split over threads would depend on their number. Read when the backend
     # starts; what the user has set stays.
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
+    if "xla_cpu_multi_thread_eigen" not in flags and "NPROC" not in os.environ:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    os.environ.setdefault("NPROC", "1")
+        os.environ["NPROC"] = "1"
     # Has no effect where an accelerator is the default backend. Where the backend is up already, in
     # a notebook say, its devices are what there is.
     with contextlib.suppress(RuntimeError):
@@ -105,7 +106,11 @@ def memory_limit(memory_gib: float, num_devices: int) -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(0.8 * stats["bytes_limit"])
-    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // num_devices
+    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, cgroup 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            there_is = min(there_is, int(Path("/sys/fs/cgroup", name).read_text()))
+    return int(0.8 * there_is) // num_devices
 
 
 def memory_needed(compiled: Any) -> int:

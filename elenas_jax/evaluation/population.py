@@ -20,10 +20,10 @@ from elenas_jax.evaluation.executors import AUTO, EXECUTORS, choose_executor
 from elenas_jax.evaluation.trainer import Candidate, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
 from elenas_jax.graphs.program import LAYOUTS
-from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, Task
+from elenas_jax.types import NOT_EVALUATED, OK, OUT_OF_MEMORY, Evaluation, Task
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
-EVALUATION_FORMAT = 2
+EVALUATION_FORMAT = 3
 
 
 class Evaluator(NamedTuple):
@@ -98,13 +98,13 @@ def make_population_evaluator(
         executor,
         memory,
     )
-    executors = {
-        task.name: [
+    executors = [
+        [
             {kind: choose_executor(executor, kind, _scaled(count, budget)) for kind in LAYOUTS}
             for budget in budgets
         ]
-        for task, count in zip(tasks, steps, strict=True)
-    }
+        for count in steps
+    ]
     settings = {
         "format": EVALUATION_FORMAT,
         "run_key": np.asarray(jax.random.key_data(run_key)).tolist(),
@@ -153,7 +153,14 @@ def make_population_evaluator(
         for chunk in trainer.chunks(list(missing.values())):
             scaled = [tuple(_scaled(count, budgets[one.budget]) for count in steps) for one in chunk]
             found = trainer.train(chunk, scaled, replicate)
-            known.put([(one.key, one.hash, record) for one, record in zip(chunk, found, strict=True)])
+            # Another machine, or another number of devices, may have the memory.
+            known.put(
+                [
+                    (one.key, one.hash, record)
+                    for one, record in zip(chunk, found, strict=True)
+                    if record.status != OUT_OF_MEMORY
+                ]
+            )
             records |= {one.key: record for one, record in zip(chunk, found, strict=True)}
             done += len(chunk)
             if on_chunk is not None:
@@ -164,7 +171,7 @@ def make_population_evaluator(
         "devices": parallel.describe_devices(devices),
         "num_devices": devices,
         "candidates_per_chunk": devices * candidates_per_device,
-        "executors": _describe(executors),
+        "executors": _describe(tasks, executors),
         "memory_limit_gib": round(devices * memory / 2**30, 3),
     }
     return Evaluator(evaluate, cache_key, tuple(task.name for task in tasks), plan)
@@ -193,16 +200,12 @@ def _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_devi
         raise ValueError(f"budgets {budgets} and learning_rate {learning_rate} must be positive.")
 
 
-def _describe(executors: dict[str, list[dict[str, str]]]) -> str:
+def _describe(tasks: tuple[Task, ...], executors: list[list[dict[str, str]]]) -> str:
     """Says in a line which executor takes what: at the largest budget of each task."""
     parts = []
-    for task, by_budget in executors.items():
-        names = {layout: name for layout, name in by_budget[-1].items()}
-        others = {names["matrix"], names["sequence"]}
-        text = (
-            names["row"] if others == {names["row"]} else f"{names['row']}, {'/'.join(others)} for matrices"
-        )
-        parts.append(f"{task} {text}")
+    for task, by_budget in zip(tasks, executors, strict=True):
+        row, matrix = by_budget[-1]["row"], by_budget[-1]["matrix"]
+        parts.append(f"{task.name} {row}" + (f", {matrix} for matrices" if row != matrix else ""))
     return "; ".join(parts)
 
 

@@ -74,6 +74,7 @@ class Trainer:
         self.executor = executor
         self.memory = memory
         self._kept: dict[tuple, tuple] = {}
+        self._kept_bytes = 0
         self._lock = threading.Lock()
         self._shapes = tuple(shapes.values())  # one task for each set of widths
 
@@ -165,8 +166,11 @@ class Trainer:
         Where a chunk fails its candidates are tried one by one, so that none pays for another.
         """
         try:
-            metrics, finite = self._train_task(program, task, hashes, steps, replicate)
-            return metrics, np.where(finite, OK, DIVERGED)
+            metrics, finite, errors = self._train_task(program, task, hashes, steps, replicate)
+            status = np.where(finite, OK, DIVERGED)
+            for place, error in errors.items():
+                status[place] = _failure(error, hashes[place], task)
+            return metrics, status
         except Exception as error:
             if len(hashes) > 1:
                 alone = [
@@ -176,14 +180,10 @@ class Trainer:
                 return np.concatenate([each for each, _ in alone]), np.concatenate(
                     [each for _, each in alone]
                 )
-            logging.getLogger(__name__).warning(
-                "Training block %s on %s failed: %s", hashes[0], task.name, error
-            )
-            status = OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else CRASHED
-            return np.array([np.nan]), np.array([status])
+            return np.array([np.nan]), np.array([_failure(error, hashes[0], task)])
 
     def _train_task(self, program: Program, task: Task, hashes, steps: np.ndarray, replicate: int):
-        """Trains on one task; returns `[B]` validation metrics and whether all losses were finite."""
+        """Trains on one task; returns `[B]` validation metrics, whether all losses were finite, errors."""
         num = len(hashes)
         weights = np.stack([jax.random.key_data(weights_key(self.run_key, one, replicate)) for one in hashes])
         setting = Setting(
@@ -201,6 +201,7 @@ class Trainer:
         chosen = np.array(
             [choose_executor(self.executor, *each) for each in zip(layouts, steps.tolist(), strict=True)]
         )
+        errors: dict[int, Exception] = {}
         metrics, finite = np.zeros(num), np.zeros(num, bool)
         for name, train in ((INTERPRETED, interpreted.train), (FUSED, fused.train)):
             places = np.flatnonzero(chosen == name)
@@ -208,23 +209,33 @@ class Trainer:
                 trials = Trials(_take(program, places), weights[places], steps[places])
                 outcome = train(trials, setting, batches)
                 metrics[places], finite[places] = outcome.metrics, outcome.finite
-        return metrics, finite
+                errors |= {int(places[place]): error for place, error in outcome.errors.items()}
+        return metrics, finite, errors
 
     def _batches(self, task: Task, replicate: int, kind: int, first: int):
         """Returns a segment's `[G, N, T, F]` inputs and `[G, N, O]` targets, padded to the widest task.
 
         Kept while there is room: every candidate sees the same.
         """
-        place = (task.name, replicate, kind, first)
+        place = (task.sample, replicate, kind, first)
         with self._lock:
             if place not in self._kept:
                 key = jax.random.fold_in(data_key(self.run_key, replicate), kind)
                 inputs, targets = _sample_batches(task.sample, self.batch_size, key, first)
                 inputs = jnp.pad(inputs, ((0, 0),) * 3 + ((0, self.in_features - inputs.shape[-1]),))
-                while self._kept and (len(self._kept) + 1) * inputs.nbytes > KEPT_BYTES:
-                    del self._kept[next(iter(self._kept))]
+                size = inputs.nbytes + targets.nbytes
+                while self._kept and self._kept_bytes + size > KEPT_BYTES:
+                    oldest = self._kept.pop(next(iter(self._kept)))
+                    self._kept_bytes -= sum(array.nbytes for array in oldest)
+                self._kept_bytes += size
                 self._kept[place] = (inputs, targets)
             return self._kept[place]
+
+
+def _failure(error: Exception, block: str, task: Task) -> int:
+    """Returns the status of a candidate that failed, and says so."""
+    logging.getLogger(__name__).warning("Training block %s on %s failed: %s", block, task.name, error)
+    return OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else CRASHED
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -91,12 +91,12 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
     """
     tasks = build_tasks(config)
     batch_size = config["evaluator"]["batch_size"]
-    steps = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
+    training = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
     # A measured example costs about a third of one that is trained on: no reverse pass.
-    steps = steps + np.array([task.valid_samples / batch_size / 3 for task in tasks])
+    steps = training + np.array([task.valid_samples / batch_size / 3 for task in tasks])
     # Nobody passes, so that only the first task is trained on.
     changes = {"steps": _PROBE_STEPS, "valid_samples": batch_size, "threshold": 2.0}
-    executor = choose_executor(config["evaluator"]["executor"], "row", int(steps[0]))
+    executor = choose_executor(config["evaluator"]["executor"], "row", int(training[0]))
     settings = {**config["evaluator"], "executor": executor}
     probe = {
         **config,

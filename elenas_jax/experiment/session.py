@@ -116,15 +116,18 @@ def prepare(resolved: Mapping[str, Any], console: Console) -> None:
 
 
 def _prune(folder: Path, most_bytes: int) -> None:
-    """Deletes the oldest files of the compilation cache: fused candidates hardly ever come back."""
-    with contextlib.suppress(OSError):  # another session may prune too
-        found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("jit_*"))
-        surplus = sum(size for _, size, _ in found) - most_bytes
-        for _, size, path in found:
-            if surplus <= 0:
-                break
+    """Deletes fused candidates from the compilation cache, oldest first: they hardly ever come back."""
+    found = []
+    for path in folder.glob("jit_segment-*-cache"):
+        with contextlib.suppress(OSError):  # another session may prune too
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    surplus = sum(size for _, size, _ in found) - most_bytes
+    for _, size, path in sorted(found):
+        if surplus <= 0:
+            break
+        with contextlib.suppress(OSError):
             path.unlink()
-            surplus -= size
+        surplus -= size
 
 
 @contextlib.contextmanager

@@ -121,10 +121,12 @@ def test_memory_splits_a_chunk_and_what_fits_nowhere_is_a_status():
     halved = interpreted.train(trials, make_setting(memory=min(needed) - 1), batches)
     np.testing.assert_array_equal(whole.losses, halved.losses)
     assert {key[-1] for key in interpreted._NEEDED} >= {8, 4}
-    for executor in (interpreted, fused):
-        fused.forget_compiled()
-        with pytest.raises(MemoryError, match=r"RESOURCE_EXHAUSTED.* takes .* GiB, allowed are"):
-            executor.train(trials, make_setting(memory=1000), batches)
+    with pytest.raises(MemoryError, match=r"RESOURCE_EXHAUSTED.* takes .* GiB, allowed are"):
+        interpreted.train(trials, make_setting(memory=1000), batches)
+    fused.train(trials, make_setting(), batches)  # compiled and kept, and still too large
+    errors = fused.train(trials, make_setting(memory=1000), batches).errors
+    assert sorted(errors) == [0, 1, 2, 3]
+    assert all("RESOURCE_EXHAUSTED" in str(error) for error in errors.values())
     evaluator = make_population_evaluator(
         [make_setting().task],
         run_key=jax.random.key(0),
@@ -135,6 +137,18 @@ def test_memory_splits_a_chunk_and_what_fits_nowhere_is_a_status():
     )
     graphs = ComputationGraph(stack_graphs([KNOWN_BLOCKS["elman"]]))
     assert evaluator.evaluate(graphs, 0).status.tolist() == [OUT_OF_MEMORY]
+
+
+def test_tasks_of_one_name_have_their_own_data():
+    tasks = [
+        make_task("reber", length=LENGTH, valid_samples=64, threshold=0.0, negatives=kind)
+        for kind in ("random", "near_miss")
+    ]
+    settings = dict(run_key=jax.random.key(0), hidden_features=WIDTH, batch_size=BATCH, num_devices=1)
+    graphs = ComputationGraph(stack_graphs([KNOWN_BLOCKS["elman"]]))
+    both = make_population_evaluator(tasks, steps=[60, 60], **settings).evaluate(graphs, 0)
+    alone = make_population_evaluator(tasks[1:], steps=[60], **settings).evaluate(graphs, 0)
+    assert both.metrics[0, 1] == alone.metrics[0, 0] != both.metrics[0, 0]
 
 
 def test_scores_of_fused_candidates_are_the_same_bits_on_1_and_2_devices_and_in_any_company():
