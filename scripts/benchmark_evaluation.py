@@ -69,9 +69,6 @@ _PEERS = flags.DEFINE_enum("peers", "all", ["none", "jit", "torch", "all"], "Wha
 _MEMORY = flags.DEFINE_float(
     "memory_gib", 0.0, "Memory that our trainings may use; 0 is four fifths of what there is.", lower_bound=0
 )
-_CACHE = flags.DEFINE_string(
-    "cache", None, "Folder of a compilation cache for ours; a second run with it finds all compiled."
-)
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, a JSON list.")
 
 
@@ -252,8 +249,6 @@ def _task() -> Task:
 
 def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     """Times a population; programs that candidates share are compiled before, by one step of each."""
-    # Times of compiling are those of a first run, unless asked otherwise.
-    jax.config.update("jax_enable_compilation_cache", jax.config.jax_compilation_cache_dir is not None)
     everyone = range(len(population.params))
     start = time.perf_counter()
     layouts = [LAYOUTS[int(find_layout(program))] for program in population.programs]
@@ -263,7 +258,6 @@ def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     shared_s = time.perf_counter() - start
     fused.forget_compiled()  # other numbers of steps before this one have compiled the same candidates
     _, compile_s, seconds = train_ours(population, everyone, data, steps)
-    jax.config.update("jax_enable_compilation_cache", False)
     return Timing(compile_s, seconds - compile_s, shared_compile_s=shared_s)
 
 
@@ -388,10 +382,8 @@ def benchmark() -> None:
     """Does what the flags say."""
     if not _STEPS.value or not all(re.fullmatch("[1-9][0-9]*", each) for each in _STEPS.value):
         raise Mistake(f"--steps={','.join(_STEPS.value)}: it must be positive whole numbers.")
+    # Times of compiling are to be those of a first run.
     jax.config.update("jax_enable_compilation_cache", False)
-    if _CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     parallel.configure_devices()
     ways, steps = chosen_ways(), [int(each) for each in _STEPS.value]
     records: list[dict[str, Any]] = []

@@ -225,8 +225,9 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     programs, states, identities = [], [], []
     for place in range(num):
         program = jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], trials.program)
-        program = trim(program, max(1, int(program.phase_ends[AFTER])))
         params = init_params(jax.random.wrap_key_data(trials.weights[place]), program)
+        # Padding follows from the company; what is compiled does not.
+        program = trim(program, max(1, int(program.phase_ends[AFTER])))
         programs.append(program)
         states.append(initial_state(program, parallel.on_host(params), setting.learning_rate))
         identities.append(_identity(program, setting))
