@@ -15,7 +15,10 @@ from elenas_jax.evaluation import parallel
 def matmul_rate() -> float:
     """Returns the most GFLOP/s of products `[1024, 64] @ [64, 64]`, on all devices together."""
     devices, repeats, rows, width = parallel.count_devices(), 200, 1024, 64
-    chain = lambda x, w: jax.lax.fori_loop(0, repeats, lambda _, x: x @ w, x)  # noqa: E731
+
+    def chain(x, w):
+        return jax.lax.fori_loop(0, repeats, lambda _, x: x @ w, x)
+
     run = parallel.map_over_devices(chain, devices, split=(True, False))
     x, w = np.ones((devices, rows, width), np.float32), np.full((width, width), 1 / width, np.float32)
     seconds = []

@@ -289,8 +289,9 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
 def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[list[int]]:
     """Deals candidates to devices, equal programs to the same one where there are enough others."""
     groups: dict[Hashable, list[int]] = {}
+    enough = len(set(identities)) >= devices
     for place, identity in enumerate(identities):
-        groups.setdefault(identity if len(set(identities)) >= devices else place, []).append(place)
+        groups.setdefault(identity if enough else place, []).append(place)
     queues: list[list[int]] = [[] for _ in range(devices)]
     load = [0] * devices
     for group in groups.values():

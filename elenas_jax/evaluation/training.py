@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from elenas_jax.graphs import execution
-from elenas_jax.graphs.machine import Layout, Machine
+from elenas_jax.graphs.machine import Layout, Machine, Visits
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray
 
@@ -165,7 +165,10 @@ def make_segment(
         value, pull, right = jax.vjp(loss_of, head, final, has_aux=True)
         # Measuring runs no instruction in reverse and moves no parameter.
         of_head, of_final = pull(jnp.where(job.train, 1.0, 0.0))
-        stop = lambda visits: visits._replace(ends=jnp.where(job.train, visits.ends, 0))  # noqa: E731
+
+        def stop(visits: Visits) -> Visits:
+            return visits._replace(ends=jnp.where(job.train, visits.ends, 0))
+
         reverse = code._replace(
             pulls=stop(code.pulls),
             gradients=stop(code.gradients),

@@ -144,6 +144,11 @@ def _at(buffer, slot, step, length: int):
     return lax.dynamic_slice(buffer, (slot, step, 0, 0, 0), size)[0]
 
 
+def _at_visit(buffer, visit: _Visit, step, length: int):
+    """What belongs to the slot that a visit writes, from a step on."""
+    return _at(buffer, visit[OUT], step + 1, length)
+
+
 def _put(buffer, value, slot, step):
     return lax.dynamic_update_slice(buffer, value[None], (slot, step, 0, 0, 0))
 
@@ -227,8 +232,8 @@ def backward(
 
     def run(visit, step, cotangents, length):
         which = _operands(visit, params, tape, layout, step, length)
-        result = lambda: _at(tape, visit[OUT], step + 1, length)  # noqa: E731
-        cotangent = lambda: _at(cotangents, visit[OUT], step + 1, length)  # noqa: E731
+        result = functools.partial(_at_visit, tape, visit, step, length)
+        cotangent = functools.partial(_at_visit, cotangents, visit, step, length)
         branches = [pull_back(*each, which, result, cotangent) for each in pulls]
         branches.append(lambda: jnp.zeros(which.shape))
         part = switch(visit[BRANCH], branches)
@@ -236,7 +241,9 @@ def backward(
         return _put(cotangents, _at(cotangents, slot, at, length) + part, slot, at)
 
     def at_once(begin, end, cotangents):
-        one = lambda k, c: run(_Visit(code.pulls.table, end - 1 - k), 0, c, layout.steps)  # noqa: E731
+        def one(k, cotangents):
+            return run(_Visit(code.pulls.table, end - 1 - k), 0, cotangents, layout.steps)
+
         return lax.fori_loop(0, end - begin, one, cotangents)
 
     ends = code.pulls.ends
@@ -252,7 +259,7 @@ def backward(
 
     def accumulate(visit, step, gradient, length):
         which = _operands(visit, params, tape, layout, step, length)
-        cotangent = lambda: _at(cotangents, visit[OUT], step + 1, length)  # noqa: E731
+        cotangent = functools.partial(_at_visit, cotangents, visit, step, length)
         return _accumulate(gradient, visit, codes, which, cotangent)
 
     gradient = lax.fori_loop(
@@ -272,7 +279,9 @@ def backward(
 
 
 def _operands(visit: _Visit, params, tape, layout: Layout, step, length: int) -> _Operands:
-    value_at = lambda slot, delay: _at(tape, slot, step + 1 - delay, length)  # noqa: E731
+    def value_at(slot, delay):
+        return _at(tape, slot, step + 1 - delay, length)
+
     return _Operands(visit, params, layout.rows, value_at, (length, *tape.shape[2:]))
 
 

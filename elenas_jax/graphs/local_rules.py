@@ -68,8 +68,11 @@ def pull(each: Instruction, which: int, operands, fixed, result, g) -> jax.Array
         fn = _pair_product if _is_product(each) else each.row.fn
         if fn is jnp.add:
             return _sum_to(g, value.shape)
-        one = lambda moved: fn(*(moved if k == which else other for k, other in enumerate(operands)))  # noqa: E731
-        return jax.vjp(one, value)[1](g)[0]
+
+        def of_one(moved):
+            return fn(*(moved if k == which else other for k, other in enumerate(operands)))
+
+        return jax.vjp(of_one, value)[1](g)[0]
     if _is_product(each):
         return _times_matrix(g, fixed.T)
     return g if each.row.fn is jnp.add else jax.vjp(lambda moved: each.row.fn(moved, fixed), value)[1](g)[0]

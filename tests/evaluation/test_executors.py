@@ -61,7 +61,9 @@ def test_executors_agree(layout):
     np.testing.assert_allclose(slow.metrics, fast.metrics, atol=1 / (2 * BATCH) + 1e-9)
     assert len(np.unique(fast.losses)) == len(trials.steps)
     first = fused.train(trials._replace(steps=trials.steps * 0 + 1), make_setting(), batches)
-    assert fast.losses[0] < 0.7 * first.losses[0] or layout != "row", "nothing was learned"
+    if layout == "row":  # the Elman network; not every block learns in so few steps
+        assert fast.losses[0] < 0.7 * first.losses[0]
+    assert (fast.losses != first.losses).all()
 
 
 def test_a_candidate_stops_at_its_own_steps_and_at_a_loss_that_is_not_finite():
