@@ -12,7 +12,8 @@ steps and are scaled, marked "~"; they compile once a graph, however many seeds 
 on the CPU, where it is installed, in one process and in one for each core, of one thread each.
 First all ways must reach the same losses from the same weights and data, else nothing is timed.
 
-GFLOP/s are of useful work: three times the forward cost of the graphs. Their share is of the rate of
+GFLOP/s are of useful work: three times the forward cost of what the last step's output needs, for every
+way, whatever it computes besides (peers compute all steps of everything). Their share is of the rate of
 matrix products [1024, 64] @ [64, 64] that all cores reach in the same run.
 """
 
@@ -47,9 +48,10 @@ from elenas_jax.evaluation.executors import (
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.experiment.flags import parse_flags
-from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params, num_flops
+from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params
 from elenas_jax.graphs.constructor import construct_batch
-from elenas_jax.graphs.program import AFTER, LAYOUTS, find_layout, trim
+from elenas_jax.graphs.program import AFTER, LAYOUTS, TIME, find_layout, trim
+from elenas_jax.graphs.schedule import make_schedule
 from elenas_jax.spaces.elenas import from_json, make_elenas
 from elenas_jax.tasks import make_task
 from elenas_jax.types import OK, Task
@@ -318,6 +320,20 @@ def _as_peers_take_them(population: Population, places: Sequence[int]) -> tuple[
 # --- tables ---
 
 
+def useful_flops(program: Program) -> float:
+    """Returns the forward cost of one example, of the steps of each value that the last output needs."""
+    schedule = make_schedule(program, TIME_STEPS)
+    lengths = np.where(program.rows == TIME, TIME_STEPS, program.rows)
+    widths = np.where(program.cols == TIME, TIME_STEPS, program.cols)
+    cost = 2.0 * program.hidden_features * program.out_features
+    for each in (*schedule.constants, *schedule.before, *schedule.inside, *schedule.after):
+        steps = 1 if each in schedule.constants else schedule.window[each.out]
+        is_product = each.row is not None and each.row.shape_rule == "matmul"
+        inner = 2 * int(widths[each.operands[0][0]]) if is_product else 1
+        cost += steps * int(lengths[each.out]) * int(widths[each.out]) * inner
+    return float(cost)
+
+
 HEADER = (
     f"{'steps':>5}  {'way':<5}  {'processes':>9}  {'compile s':>9}  {'total s':>10}   "
     f"{'ms/step/candidate':>17}  {'GFLOP/s':>8}  {'share':>6}"
@@ -329,7 +345,7 @@ def time_population(
 ) -> Iterator[dict[str, Any]]:
     """Times a number of steps; prints rows and yields their records, ours first."""
     num, data = len(population.params), make_data(min(steps, MOST_BATCHES))
-    flops = sum(float(num_flops(program, TIME_STEPS)) for program in population.programs)
+    flops = sum(useful_flops(program) for program in population.programs)
     seconds = []  # of peers
     for way, processes in (("ours", 1), *ways):
         if way == "ours":

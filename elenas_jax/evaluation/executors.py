@@ -19,7 +19,7 @@ SEGMENT_STEPS = 64  # steps between two returns to the host
 INTERPRETED, FUSED, AUTO = "interpreted", "fused", "auto"
 EXECUTORS = (AUTO, INTERPRETED, FUSED)
 
-# Steps from which compiling a program pays, measured on two CPU cores (benchmarks.md): 0.85 ms of
+# Steps from which compiling a program pays, measured on two CPU cores (docs/engine_notes.md): 0.85 ms of
 # processor time a step interpreted, 0.2 ms fused after 0.35 s of compilation.
 FUSED_STEPS = 500
 
