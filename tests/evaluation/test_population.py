@@ -23,6 +23,9 @@ from elenas_jax.graphs import (
     init_params,
     interpret,
 )
+from elenas_jax.graphs.constructor import construct_batch
+from elenas_jax.graphs.program import LAYOUTS, find_layout
+from elenas_jax.spaces import make_elenas
 from elenas_jax.tasks import LOSSES, make_task
 from elenas_jax.types import CRASHED, DIVERGED, NOT_EVALUATED, OK, OUT_OF_MEMORY
 
@@ -264,3 +267,30 @@ def test_a_crash_is_a_status(error, status, monkeypatch):
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         make(**settings)
+
+
+def test_scores_are_the_same_bits_in_batches_of_1_7_and_64():
+    space = make_elenas(num_nodes=12)
+    keys = jax.random.split(jax.random.key(0), 400)
+    edges = np.asarray(jax.jit(jax.vmap(space.sample))(keys).edges)
+    distinct = {canonical_hash(ComputationGraph(each)): each for each in edges}
+    task = make_tasks()[0]
+    programs = construct_batch(
+        ComputationGraph(np.stack(list(distinct.values()))),
+        in_features=task.in_features,
+        out_features=task.out_features,
+        hidden_features=WIDTH,
+        head="linear",
+        time_steps=task.time_steps,
+    )
+    rows = (np.asarray(programs.status) == OK) & (find_layout(programs) == LAYOUTS.index("row"))
+    chosen = np.stack([each for each, is_row in zip(distinct.values(), rows, strict=True) if is_row][:64])
+    assert len(chosen) == 64
+
+    def scores(places):
+        return make([task], steps=(3,)).evaluate(ComputationGraph(chosen[places]), 0).metrics[:, 0]
+
+    whole = scores(np.arange(64))
+    assert len(np.unique(whole)) > 5
+    for places in ([63], [5, 60, 2, 33, 0, 18, 47]):
+        np.testing.assert_array_equal(scores(places), whole[places])
