@@ -201,11 +201,14 @@ def _check(tasks, steps, budgets, batch_size, learning_rate, candidates_per_devi
 
 
 def _describe(tasks: tuple[Task, ...], executors: list[list[dict[str, str]]]) -> str:
-    """Says in a line which executor takes what: at the largest budget of each task."""
+    """Says in a line which executor takes what, of each task and, where they differ, of each budget."""
     parts = []
     for task, by_budget in zip(tasks, executors, strict=True):
-        row, matrix = by_budget[-1]["row"], by_budget[-1]["matrix"]
-        parts.append(f"{task.name} {row}" + (f", {matrix} for matrices" if row != matrix else ""))
+        rungs = []
+        for names in by_budget:
+            row, matrix = names["row"], names["matrix"]
+            rungs.append(row + (f", {matrix} for matrices" if row != matrix else ""))
+        parts.append(f"{task.name} {' / '.join(rungs if len(set(rungs)) > 1 else rungs[:1])}")
     return "; ".join(parts)
 
 

@@ -190,6 +190,10 @@ def test_the_plan_and_the_cache_keys_name_the_executors():
         )
 
     assert make("auto").plan["executors"] == "reber fused"
+    two = make_population_evaluator(
+        [make_setting().task], run_key=jax.random.key(0), steps=[600], batch_size=BATCH, budgets=(0.1, 1.0)
+    )
+    assert two.plan["executors"] == "reber interpreted, fused for matrices / fused"
     assert make("interpreted").plan["executors"] == "reber interpreted"
     assert make("auto").cache_key(b"x", 0, 0) == make("fused").cache_key(b"x", 0, 0)
     assert make("auto").cache_key(b"x", 0, 0) != make("interpreted").cache_key(b"x", 0, 0)
