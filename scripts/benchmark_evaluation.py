@@ -51,7 +51,7 @@ from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params
 from elenas_jax.graphs.constructor import construct_batch
 from elenas_jax.graphs.program import AFTER, LAYOUTS, TIME, find_layout, trim
-from elenas_jax.graphs.schedule import make_schedule
+from elenas_jax.graphs.schedule import has_loop, make_schedule
 from elenas_jax.spaces.elenas import from_json, make_elenas
 from elenas_jax.tasks import make_task
 from elenas_jax.types import OK, Task
@@ -223,7 +223,8 @@ def train_ours(
     for row, place in enumerate(places):
         program = jax.tree.map(lambda leaf: leaf[None], population.programs[place])
         padding = interpreted.find_padding(program, HIDDEN, TIME_STEPS)
-        groups.setdefault((choose_executor(executor, padding.kind, steps), padding), []).append(row)
+        chosen = choose(population.programs[place], executor, steps)
+        groups.setdefault((chosen, padding), []).append(row)
     losses, compile_s, start = np.full(len(places), np.nan), 0.0, time.perf_counter()
     for (name, _), rows in groups.items():
         if name == FUSED:  # seeds of a graph after one another: one compilation
@@ -237,6 +238,12 @@ def train_ours(
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds
     return losses, compile_s, time.perf_counter() - start
+
+
+def choose(program: Program, executor: str, steps: int) -> str:
+    """Returns the executor that a search would choose."""
+    layout = LAYOUTS[int(find_layout(program))]
+    return choose_executor(executor, layout, has_loop(program, TIME_STEPS), steps)
 
 
 _LANES = 32  # candidates that go through training together on a device
@@ -253,8 +260,7 @@ def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     """Times a population; programs that candidates share are compiled before, by one step of each."""
     everyone = range(len(population.params))
     start = time.perf_counter()
-    layouts = [LAYOUTS[int(find_layout(program))] for program in population.programs]
-    shared = [c for c in everyone if choose_executor(AUTO, layouts[c], steps) == INTERPRETED]
+    shared = [c for c in everyone if choose(population.programs[c], AUTO, steps) == INTERPRETED]
     if shared:
         train_ours(population, shared[:PEER_CANDIDATES], data, 1, INTERPRETED)
     shared_s = time.perf_counter() - start

@@ -7,6 +7,7 @@ One factor is varied at a time around an LSTM of width 64, batch 32, 32 time ste
 output and a linear head. Length is that of known blocks, in instructions. Their values are rows, and
 both executors train them. Blocks of attention, whose values are matrices over the whole sequence, are
 trained by the fused executor only, with softmax attention as the default: no search interprets them.
+What is fused is optimised by the compiler, as in trainings of many steps.
 Lines are printed as they are measured; in the table at the end executors stand beside each other.
 
 Columns of the table:
@@ -139,7 +140,10 @@ def time_point(
     def train(num_steps: int) -> float:
         trials = Trials(programs, weights, np.full(candidates, num_steps))
         start = time.perf_counter()
-        outcome = (fused if executor == FUSED else interpreted).train(trials, setting, lambda *_: data)
+        if executor == FUSED:
+            outcome = fused.train(trials, setting, lambda *_: data, level=1)
+        else:
+            outcome = interpreted.train(trials, setting, lambda *_: data)
         taken = time.perf_counter() - start
         if not outcome.finite.all():  # the rest of its steps are not taken
             raise Mistake(f"{point}, {executor}: a loss is not finite, so its time says nothing.")

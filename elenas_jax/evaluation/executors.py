@@ -19,9 +19,10 @@ SEGMENT_STEPS = 64  # steps between two returns to the host
 INTERPRETED, FUSED, AUTO = "interpreted", "fused", "auto"
 EXECUTORS = (AUTO, INTERPRETED, FUSED)
 
-# Steps from which compiling a program pays, measured on two CPU cores (docs/engine_notes.md): 0.85 ms of
-# processor time a step interpreted, 0.2 ms fused after 0.35 s of compilation.
-FUSED_STEPS = 500
+# Steps from which compiling a program pays, measured on two CPU cores (docs/engine_notes.md). With a loop
+# over time: 1.5 ms of processor time a step interpreted, 0.6 ms fused after 0.5 s; without: 0.25 ms
+# interpreted, 0.1 ms fused after 0.15 s.
+FUSED_STEPS = {"loop": 600, "no loop": 1000}
 
 
 class Trials(NamedTuple):
@@ -68,8 +69,8 @@ def out_of_memory(needed: int, setting: Setting) -> MemoryError:
     )
 
 
-def choose_executor(wanted: str, layout: str, steps: int) -> str:
-    """Returns the executor of a candidate, which depends on nothing but its layout and its steps.
+def choose_executor(wanted: str, layout: str, loops: bool, steps: int) -> str:
+    """Returns the executor of a candidate, which depends on nothing but its program and its steps.
 
     Padded squares of a matrix or a whole sequence cost tens of times what the values do, so that
     only programs whose values are rows are interpreted.
@@ -77,11 +78,13 @@ def choose_executor(wanted: str, layout: str, steps: int) -> str:
     Args:
       wanted: one of `EXECUTORS`.
       layout: one of `LAYOUTS`.
+      loops: whether the program runs step by step, see `schedule.has_loop`.
       steps: training steps.
     """
     if wanted != AUTO:
         return wanted
-    return INTERPRETED if layout == "row" and steps < FUSED_STEPS else FUSED
+    fused_steps = FUSED_STEPS["loop" if loops else "no loop"] if layout == "row" else 0
+    return INTERPRETED if steps < fused_steps else FUSED
 
 
 def training_segments(steps: int):

@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.executors import (
-    FUSED_STEPS,
+    SEGMENT_STEPS,
     Batches,
     Outcome,
     Setting,
@@ -30,7 +29,7 @@ from elenas_jax.evaluation.executors import (
     training_segments,
     validation_segments,
 )
-from elenas_jax.evaluation.training import TRAIN, VALIDATION, make_optimiser
+from elenas_jax.evaluation.training import TRAIN, VALIDATION
 from elenas_jax.graphs import unrolled
 from elenas_jax.graphs.parameters import init_params
 from elenas_jax.graphs.program import AFTER, Program, parameter_offsets, trim
@@ -39,32 +38,50 @@ from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray, Task
 
 # Kernels of one step are many and small: what makes them compile faster makes none of them slower.
+_LEVEL = "xla_backend_optimization_level"
 _CPU_OPTIONS: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_backend_optimization_level": 1,
+    _LEVEL: 1,
 }
+# Machine code that is not optimised takes a third of the time to compile and runs for 2 to 5 times as long,
+# which is better for trainings of fewer steps than these (docs/engine_notes.md).
+_OPTIMISED_STEPS = {"loop": 100, "no loop": 1500}
+# What compiling a program counts as, where candidates are dealt to devices.
+_COMPILING_STEPS = 500
 
 
 class FusedState(NamedTuple):
     """One candidate in training."""
 
     params: AnyArray  # [P] all parameters one after another: of the block, then of the head
-    optimiser: Any  # optax state
+    mean: AnyArray  # [P] Adam's first moment
+    square: AnyArray  # [P] Adam's second moment
     loss_sum: AnyArray  # [] of the steps of the last segment
     right_sum: AnyArray  # []
     finite: AnyArray  # [] bool
 
 
+# Adam as optax.adam has it, whose powers of the decays follow from the number of the step alone: they come
+# from the host. That and gradients of losses by hand leave a fifth less to compile (docs/engine_notes.md).
+DECAYS, EPSILON = (0.9, 0.999), 1e-8
+
+
+def bias_corrections(first: int) -> np.ndarray:
+    """Returns `[SEGMENT_STEPS, 2]` factors of Adam's moments, of steps from `first` on, counted from 0."""
+    steps = first + 1.0 + np.arange(SEGMENT_STEPS)
+    return np.stack([1.0 / (1.0 - decay**steps) for decay in DECAYS], axis=1).astype(np.float32)
+
+
 def make_segment(
     schedule: Schedule, task: Task, *, head: str, hidden_features: int, learning_rate: float
 ) -> Callable:
-    """Returns `segment(state, inputs, targets, num_steps, train) -> state` of one program.
+    """Returns `segment(state, inputs, targets, corrections, num_steps, train) -> state` of one program.
 
-    Takes `[G, N, T, F]` inputs and `[G, N, O]` targets, of which the first `num_steps` are used, and
-    none after a loss that is not finite. Without `train` it only measures.
+    Takes `[G, N, T, F]` inputs, `[G, N, O]` targets and `[G, 2]` bias corrections, of which the first
+    `num_steps` are used, and none after a loss that is not finite. Without `train` it measures, and
+    leaves moments behind that are worth nothing.
     """
-    optimiser = make_optimiser(learning_rate)
     rules = LOSSES[task.loss]
     shapes = [(rows, cols) for _, rows, cols in schedule.parameters]
     if head == "linear":
@@ -79,44 +96,41 @@ def make_segment(
         ]
         return dict(zip(places, parts, strict=False)), parts[len(places) :]
 
-    def step(state: FusedState, inputs, targets, train) -> FusedState:
+    def step(state: FusedState, inputs, targets, correction, train) -> FusedState:
         of_block, of_head = split(state.params)
-        inputs = jnp.swapaxes(inputs[..., : task.in_features], 0, 1)
         final, values = unrolled.forward(schedule, of_block, inputs)
-
-        def loss_of(of_head, final):
-            last = final[:, -1]
-            outputs = last @ of_head[0] + of_head[1] if of_head else last
-            return jnp.mean(rules.loss_fn(outputs, targets)), jnp.mean(rules.right_fn(outputs, targets))
-
-        loss, pull, right = jax.vjp(loss_of, of_head, final, has_aux=True)
-
-        def learn(params, optimiser_state):
-            grad_head, cotangent = pull(jnp.float32(1.0))
-            grads = unrolled.backward(schedule, of_block, values, cotangent)
-            flat = jnp.concatenate([jnp.ravel(each) for each in (*(grads[p] for p in places), *grad_head)])
-            updates, optimiser_state = optimiser.update(flat, optimiser_state, params)
-            return optax.apply_updates(params, updates), optimiser_state
-
-        params, optimiser_state = jax.lax.cond(
-            train, learn, lambda *same: same, state.params, state.optimiser
-        )
+        last = final[:, -1]
+        outputs = last @ of_head[0] + of_head[1] if of_head else last
+        loss = jnp.mean(rules.loss_fn(outputs, targets))
+        right = jnp.mean(rules.right_fn(outputs, targets))
+        pull = rules.gradient_fn(outputs, targets) / len(targets)
+        grads = [last.T @ pull, jnp.sum(pull, axis=0)] if of_head else []
+        of_last = pull @ of_head[0].T if of_head else pull
+        cotangent = jnp.pad(of_last[:, None], ((0, 0), (final.shape[1] - 1, 0), (0, 0)))
+        by_place = unrolled.backward(schedule, of_block, values, cotangent)
+        grad = jnp.concatenate([jnp.ravel(each) for each in (*(by_place[p] for p in places), *grads)])
+        mean = DECAYS[0] * state.mean + (1.0 - DECAYS[0]) * grad
+        square = DECAYS[1] * state.square + (1.0 - DECAYS[1]) * jnp.square(grad)
+        update = mean * correction[0] / (jnp.sqrt(square * correction[1]) + EPSILON)
         return FusedState(
-            params,
-            optimiser_state,
+            jnp.where(train, state.params - learning_rate * update, state.params),
+            mean,
+            square,
             state.loss_sum + loss,
             state.right_sum + right,
             state.finite & jnp.isfinite(loss),
         )
 
-    def segment(state: FusedState, inputs, targets, num_steps, train) -> FusedState:
+    def segment(state: FusedState, inputs, targets, corrections, num_steps, train) -> FusedState:
+        inputs = jnp.swapaxes(inputs[..., : task.in_features], 1, 2)
+
         def condition(loop):
             taken, state = loop
             return (taken < num_steps) & state.finite
 
         def body(loop):
             taken, state = loop
-            return taken + 1, step(state, inputs[taken], targets[taken], train)
+            return taken + 1, step(state, inputs[taken], targets[taken], corrections[taken], train)
 
         zero = jnp.zeros(())
         return jax.lax.while_loop(condition, body, (0, state._replace(loss_sum=zero, right_sum=zero)))[1]
@@ -124,7 +138,7 @@ def make_segment(
     return segment
 
 
-def initial_state(program: Program, params: dict, learning_rate: float) -> FusedState:
+def initial_state(program: Program, params: dict) -> FusedState:
     """Starts training from packed parameters of an unbatched program on the host."""
     rows, cols = program.parameter_rows, program.parameter_cols
     packed = np.asarray(params["rows"])
@@ -134,9 +148,8 @@ def initial_state(program: Program, params: dict, learning_rate: float) -> Fused
     ]
     parts += [np.ravel(params[name]) for name in ("head_kernel", "head_bias") if name in params]
     flat = np.concatenate(parts).astype(np.float32)
-    optimiser = jax.tree.map(np.asarray, make_optimiser(learning_rate).init(flat))
     zero = np.zeros((), np.float32)
-    return FusedState(flat, optimiser, zero, zero, np.ones((), bool))
+    return FusedState(flat, np.zeros_like(flat), np.zeros_like(flat), zero, zero, np.ones((), bool))
 
 
 @functools.cache
@@ -193,44 +206,61 @@ def forget_compiled() -> None:
     _COMPILATIONS.clear()
 
 
-def _identity(program: Program, setting: Setting) -> Hashable:
+def _identity(program: Program, level: int, setting: Setting) -> Hashable:
     """Everything that a compiled program depends on."""
     leaves, structure = jax.tree.flatten(program)
     task = setting.task
     return (
         tuple((leaf.shape, leaf.tobytes()) for leaf in map(np.asarray, leaves)),
         structure,
+        level,
         (task.loss, task.in_features, task.out_features, task.time_steps),
         (setting.batch_size, setting.learning_rate, setting.in_features),
     )
 
 
-def _compile(program: Program, setting: Setting, arguments: tuple, device: int) -> _Compiled:
+def _level(schedule: Schedule, steps: int) -> int:
+    """The compiler's level of optimisation: what is run for few steps need not run fast."""
+    return int(steps >= _OPTIMISED_STEPS["loop" if schedule.inside else "no loop"])
+
+
+def _compile(
+    program: Program, schedule: Schedule, level: int, setting: Setting, arguments: tuple, device: int
+) -> _Compiled:
     segment = make_segment(
-        make_schedule(program, setting.task.time_steps),
+        schedule,
         setting.task,
         head=program.head,
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    run = parallel.compile_on(device, segment, arguments, _compiler_options())
+    options = _compiler_options()
+    if _LEVEL in options:
+        options = options | {_LEVEL: level}
+    run = parallel.compile_on(device, segment, arguments, options)
     return _Compiled(run, parallel.memory_needed(run))
 
 
-def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
-    """Trains candidates; one that fails is in the errors and harms no other."""
+def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | None = None) -> Outcome:
+    """Trains candidates; one that fails is in the errors and harms no other.
+
+    Args:
+      level: of the compiler's optimisation; by default it follows from a candidate's program and steps.
+    """
     num, devices = len(trials.steps), setting.devices
     _compiler_options()  # finds them out before threads ask
     data = batches(TRAIN, 0)
-    programs, states, identities = [], [], []
+    programs, states, identities = [], [], []  # programs with their schedules and levels
     for place in range(num):
         program = jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], trials.program)
         params = init_params(jax.random.wrap_key_data(trials.weights[place]), program)
         # Padding follows from the company; what is compiled does not.
         program = trim(program, max(1, int(program.phase_ends[AFTER])))
-        programs.append(program)
-        states.append(initial_state(program, parallel.on_host(params), setting.learning_rate))
-        identities.append(_identity(program, setting))
+        schedule = make_schedule(program, setting.task.time_steps)
+        one_level = _level(schedule, int(trials.steps[place])) if level is None else level
+        programs.append((program, schedule, one_level))
+        states.append(initial_state(program, parallel.on_host(params)))
+        identities.append(_identity(program, one_level, setting))
     queues = _deal(identities, trials.steps, devices)
 
     waited = [0.0] * devices
@@ -263,9 +293,9 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
             for device, place in enumerate(round_):
                 if place is not None:
                     key: Hashable = (identities[place], device)
-                    arguments = (states[place], *data, np.int32(0), np.bool_(True))
+                    arguments = (states[place], *data, bias_corrections(0), np.int32(0), np.bool_(True))
                     submit = functools.partial(
-                        compilers.submit, _compile, programs[place], setting, arguments, device
+                        compilers.submit, _compile, *programs[place], setting, arguments, device
                     )
                     futures[place], is_new = _COMPILATIONS.get(key, submit)
                     if is_new:
@@ -297,7 +327,7 @@ def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[l
     for group in groups.values():
         device = load.index(min(load))
         queues[device] += group
-        load[device] += int(steps[group].sum()) + FUSED_STEPS
+        load[device] += int(steps[group].sum()) + _COMPILING_STEPS
     return queues
 
 
@@ -315,12 +345,13 @@ def _train_one(
     for first, count in training_segments(steps):
         if stop.is_set():
             break
-        state = run(state, *parallel.put_on(device, batches(TRAIN, first)), np.int32(count), np.bool_(True))
+        data = parallel.put_on(device, batches(TRAIN, first))
+        state = run(state, *data, bias_corrections(first), np.int32(count), np.bool_(True))
         loss = state.loss_sum / count
     right, total = 0.0, 0
     for first, count in validation_segments(setting):
         data = parallel.put_on(device, batches(VALIDATION, first))
-        state = run(state, *data, np.int32(count), np.bool_(False))
+        state = run(state, *data, bias_corrections(0), np.int32(count), np.bool_(False))
         right, total = right + float(state.right_sum), total + count
     finite = bool(state.finite)
     return (right / total if finite else np.nan), finite, float(loss)

@@ -19,11 +19,17 @@ from elenas_jax.evaluation.cache import Cache, MemoryCache
 from elenas_jax.evaluation.executors import AUTO, EXECUTORS, choose_executor
 from elenas_jax.evaluation.trainer import Candidate, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
-from elenas_jax.graphs.program import LAYOUTS
 from elenas_jax.types import NOT_EVALUATED, OK, OUT_OF_MEMORY, Evaluation, Task
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
-EVALUATION_FORMAT = 3
+EVALUATION_FORMAT = 4
+
+# Kinds of programs that executors are chosen for: (name, layout, whether it loops over time).
+_KINDS = (
+    ("rows with a loop", "row", True),
+    ("rows without a loop", "row", False),
+    ("matrices", "matrix", True),
+)
 
 
 class Evaluator(NamedTuple):
@@ -66,7 +72,7 @@ def make_population_evaluator(
       memory_gib: that trainings may use, of all devices together; 0 is four fifths of what there is.
         Fewer candidates go side by side where it does not suffice; one that does not fit alone is
         recorded as out of memory.
-      executor: one of `EXECUTORS`; "auto" chooses by layout and steps, see `choose_executor`.
+      executor: one of `EXECUTORS`; "auto" chooses by program and steps, see `choose_executor`.
       cache: of what was trained before; None keeps one as long as the evaluator lives.
 
     Returns:
@@ -100,7 +106,10 @@ def make_population_evaluator(
     )
     executors = [
         [
-            {kind: choose_executor(executor, kind, _scaled(count, budget)) for kind in LAYOUTS}
+            {
+                kind: choose_executor(executor, layout, loops, _scaled(count, budget))
+                for kind, layout, loops in _KINDS
+            }
             for budget in budgets
         ]
         for count in steps
@@ -206,8 +215,10 @@ def _describe(tasks: tuple[Task, ...], executors: list[list[dict[str, str]]]) ->
     for task, by_budget in zip(tasks, executors, strict=True):
         rungs = []
         for names in by_budget:
-            row, matrix = names["row"], names["matrix"]
-            rungs.append(row + (f", {matrix} for matrices" if row != matrix else ""))
+            rungs.append(names["rows with a loop"])
+            others = [kind for kind in names if names[kind] != names["rows with a loop"]]
+            if others:
+                rungs[-1] += f", {names[others[0]]} for {' and '.join(others)}"
         parts.append(f"{task.name} {' / '.join(rungs if len(set(rungs)) > 1 else rungs[:1])}")
     return "; ".join(parts)
 

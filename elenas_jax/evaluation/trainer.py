@@ -26,6 +26,7 @@ from elenas_jax.evaluation.training import data_key, weights_key
 from elenas_jax.graphs import ComputationGraph, num_flops
 from elenas_jax.graphs.constructor import construct_batch
 from elenas_jax.graphs.program import LAYOUTS, Program, find_layout, num_parameters
+from elenas_jax.graphs.schedule import has_loop
 from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
 KEPT_BYTES = 2**28  # of training data, kept for the next chunk
@@ -198,9 +199,9 @@ class Trainer:
         )
         batches = functools.partial(self._batches, task, replicate)
         layouts = [LAYOUTS[int(index)] for index in find_layout(program)]
-        chosen = np.array(
-            [choose_executor(self.executor, *each) for each in zip(layouts, steps.tolist(), strict=True)]
-        )
+        loops = [has_loop(_take(program, np.array(place)), task.time_steps) for place in range(num)]
+        kinds = zip(layouts, loops, steps.tolist(), strict=True)
+        chosen = np.array([choose_executor(self.executor, *each) for each in kinds])
         errors: dict[int, Exception] = {}
         metrics, finite = np.zeros(num), np.zeros(num, bool)
         for name, train in ((INTERPRETED, interpreted.train), (FUSED, fused.train)):

@@ -96,7 +96,7 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
     steps = training + np.array([task.valid_samples / batch_size / 3 for task in tasks])
     # Nobody passes, so that only the first task is trained on.
     changes = {"steps": _PROBE_STEPS, "valid_samples": batch_size, "threshold": 2.0}
-    executor = choose_executor(config["evaluator"]["executor"], "row", int(training[0]))
+    executor = choose_executor(config["evaluator"]["executor"], "row", True, int(training[0]))
     settings = {**config["evaluator"], "executor": executor}
     probe = {
         **config,

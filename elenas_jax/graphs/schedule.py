@@ -92,6 +92,11 @@ def make_schedule(program: Program, time_steps: int) -> Schedule:
     )
 
 
+def has_loop(program: Program, time_steps: int) -> bool:
+    """Whether the last step's output of a valid, unbatched program takes a loop over time; host only."""
+    return bool(make_schedule(program, time_steps).inside)
+
+
 def _instructions(program: Program, time_steps: int) -> list[Instruction]:
     rows = np.where(program.rows == TIME, time_steps, program.rows).tolist()
     cols = np.where(program.cols == TIME, time_steps, program.cols).tolist()

@@ -172,11 +172,13 @@ print(json.dumps(found))
     assert len(set(json.loads(out.stdout.splitlines()[-1]))) == 1
 
 
-def test_the_executor_follows_from_layout_and_steps_alone():
-    assert choose_executor("auto", "row", FUSED_STEPS - 1) == "interpreted"
-    assert choose_executor("auto", "row", FUSED_STEPS) == "fused"
-    assert choose_executor("auto", "matrix", 1) == choose_executor("auto", "sequence", 1) == "fused"
-    assert choose_executor("interpreted", "matrix", 10**6) == "interpreted"
+def test_the_executor_follows_from_program_and_steps_alone():
+    for kind, loops in (("loop", True), ("no loop", False)):
+        assert choose_executor("auto", "row", loops, FUSED_STEPS[kind] - 1) == "interpreted"
+        assert choose_executor("auto", "row", loops, FUSED_STEPS[kind]) == "fused"
+        assert choose_executor("auto", "matrix", loops, 1) == "fused"
+        assert choose_executor("interpreted", "matrix", loops, 10**6) == "interpreted"
+    assert choose_executor("auto", "sequence", False, 1) == "fused"
     with pytest.raises(ValueError, match="executor is 'fast'; allowed are 'auto', 'interpreted', 'fused'"):
         make_population_evaluator(
             [make_setting().task], run_key=jax.random.key(0), steps=[1], batch_size=BATCH, executor="fast"
@@ -184,16 +186,22 @@ def test_the_executor_follows_from_layout_and_steps_alone():
 
 
 def test_the_plan_and_the_cache_keys_name_the_executors():
-    def make(executor):
+    def make(executor, steps=600):
         return make_population_evaluator(
-            [make_setting().task], run_key=jax.random.key(0), steps=[600], batch_size=BATCH, executor=executor
+            [make_setting().task],
+            run_key=jax.random.key(0),
+            steps=[steps],
+            batch_size=BATCH,
+            executor=executor,
         )
 
-    assert make("auto").plan["executors"] == "reber fused"
+    assert make("auto").plan["executors"] == "reber fused, interpreted for rows without a loop"
     two = make_population_evaluator(
         [make_setting().task], run_key=jax.random.key(0), steps=[600], batch_size=BATCH, budgets=(0.1, 1.0)
     )
-    assert two.plan["executors"] == "reber interpreted, fused for matrices / fused"
+    assert two.plan["executors"] == (
+        "reber interpreted, fused for matrices / fused, interpreted for rows without a loop"
+    )
     assert make("interpreted").plan["executors"] == "reber interpreted"
-    assert make("auto").cache_key(b"x", 0, 0) == make("fused").cache_key(b"x", 0, 0)
+    assert make("auto", 1000).cache_key(b"x", 0, 0) == make("fused", 1000).cache_key(b"x", 0, 0)
     assert make("auto").cache_key(b"x", 0, 0) != make("interpreted").cache_key(b"x", 0, 0)

@@ -1,5 +1,6 @@
 """Losses against formulas, and what counts as right."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,3 +45,19 @@ def test_shapes_and_nan(name):
     assert LOSSES[name].loss_fn(outputs, targets).shape == (4,)
     right = LOSSES[name].right_fn(outputs, targets)
     assert right.shape == (4,) and right.dtype == bool and not right.any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_by_hand_are_those_of_the_loss(name):
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(scale=4.0, size=(16, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[rng.integers(3, size=16)]
+    loss = LOSSES[name]
+    expected = jax.grad(lambda outputs: jnp.sum(loss.loss_fn(outputs, targets)))(outputs)
+    np.testing.assert_allclose(loss.gradient_fn(outputs, targets), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_binary_is_stable_far_from_zero():
+    logits, targets = jnp.array([[90.0], [-90.0], [90.0]]), jnp.array([[1.0], [0.0], [0.0]])
+    np.testing.assert_allclose(LOSSES["binary"].loss_fn(logits, targets), [0, 0, 90.0], atol=1e-6)
+    np.testing.assert_allclose(LOSSES["binary"].gradient_fn(logits, targets)[:, 0], [0, 0, 1.0], atol=1e-6)
