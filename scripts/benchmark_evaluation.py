@@ -38,6 +38,7 @@ from evaluation_peers import Mistake
 from elenas_jax.evaluation import fused, interpreted, parallel
 from elenas_jax.evaluation.executors import (
     AUTO,
+    BATCHED,
     FUSED,
     INTERPRETED,
     SEGMENT_STEPS,
@@ -45,7 +46,7 @@ from elenas_jax.evaluation.executors import (
     Trials,
     choose_executor,
 )
-from elenas_jax.evaluation.trainer import stack_graphs
+from elenas_jax.evaluation.trainer import TRAIN_WITH, stack_graphs
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params
@@ -212,7 +213,8 @@ def train_ours(
     """
     devices = parallel.count_devices()
     memory = parallel.memory_limit(_MEMORY.value, devices)
-    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, _LANES, memory)
+    lanes = _LANES if parallel.is_cpu() else _ACCELERATOR_LANES
+    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, lanes, memory)
 
     def batches(kind: int, first: int):
         which = (first * (kind == TRAIN) + np.arange(SEGMENT_STEPS)) % len(data[0])
@@ -229,12 +231,12 @@ def train_ours(
     for (name, _), rows in groups.items():
         if name == FUSED:  # seeds of a graph after one another: one compilation
             rows.sort(key=lambda row: id(population.programs[places[row]]))
-        for first in range(0, len(rows), devices * _LANES):
-            chunk = rows[first : first + devices * _LANES]
+        for first in range(0, len(rows), devices * lanes):
+            chunk = rows[first : first + devices * lanes]
             which = [places[row] for row in chunk]
             program = jax.tree.map(lambda *leaves: np.stack(leaves), *(population.programs[c] for c in which))
             trials = Trials(program, population.weights[which], np.full(len(which), steps))
-            outcome = (fused if name == FUSED else interpreted).train(trials, setting, batches)
+            outcome = TRAIN_WITH[name](trials, setting, batches)
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds
     return losses, compile_s, time.perf_counter() - start
@@ -246,7 +248,7 @@ def choose(program: Program, executor: str, steps: int) -> str:
     return choose_executor(executor, layout, has_loop(program, TIME_STEPS), steps)
 
 
-_LANES = 32  # candidates that go through training together on a device
+_LANES, _ACCELERATOR_LANES = 32, 1024  # candidates that go through training together on a device
 
 
 def _task() -> Task:
@@ -260,9 +262,12 @@ def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     """Times a population; programs that candidates share are compiled before, by one step of each."""
     everyone = range(len(population.params))
     start = time.perf_counter()
-    shared = [c for c in everyone if choose(population.programs[c], AUTO, steps) == INTERPRETED]
+    chosen = [choose(program, AUTO, steps) for program in population.programs]
+    shared = [c for c in everyone if chosen[c] == INTERPRETED]
     if shared:
         train_ours(population, shared[:PEER_CANDIDATES], data, 1, INTERPRETED)
+    if BATCHED in chosen:  # compiled for the sizes of its chunks
+        train_ours(population, [c for c in everyone if chosen[c] == BATCHED], data, 1, BATCHED)
     shared_s = time.perf_counter() - start
     fused.forget_compiled()  # other numbers of steps before this one have compiled the same candidates
     _, compile_s, seconds = train_ours(population, everyone, data, steps)
@@ -292,9 +297,9 @@ def check_losses(population: Population, ways: Sequence[str]) -> None:
     places += [layouts.index(kind) for kind in LAYOUTS if kind in layouts and kind not in layouts[:CHECKED]]
     data = make_data(CHECK_STEPS)
     ours = _losses_of_ours(population, places, data, FUSED)
-    for way in (INTERPRETED, *ways):
-        if way == INTERPRETED:
-            theirs = _losses_of_ours(population, places, data, INTERPRETED)
+    for way in (INTERPRETED, *(() if parallel.is_cpu() else (BATCHED,)), *ways):
+        if way in (INTERPRETED, BATCHED):
+            theirs = _losses_of_ours(population, places, data, way)
         else:
             theirs = np.array(
                 peers.train(way, *_as_peers_take_them(population, places), data, CHECK_STEPS)[0]

@@ -1,8 +1,9 @@
 """What executors share: candidates to train, what they are trained on, and which executor takes them.
 
-Two executors train the same candidates from the same weights and data, and agree to rounding.
+Three executors train the same candidates from the same weights and data, and agree to rounding.
 *Interpreted*: a program is data, one compiled program serves all. *Fused*: every program is
-compiled for itself, which takes a while and then runs several times as fast.
+compiled for itself, which takes a while and then runs several times as fast. *Batched*: all
+candidates step together in few and large kernels, which is what accelerators want.
 """
 
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from elenas_jax.evaluation import parallel
 from elenas_jax.graphs.program import Program
 from elenas_jax.types import Task
 
 SEGMENT_STEPS = 64  # steps between two returns to the host
 
-INTERPRETED, FUSED, AUTO = "interpreted", "fused", "auto"
-EXECUTORS = (AUTO, INTERPRETED, FUSED)
+INTERPRETED, FUSED, BATCHED, AUTO = "interpreted", "fused", "batched", "auto"
+EXECUTORS = (AUTO, INTERPRETED, FUSED, BATCHED)
 
 # Steps from which compiling a program pays, measured on two CPU cores (docs/engine_notes.md). With a loop
 # over time: 1.5 ms of processor time a step interpreted, 0.6 ms fused after 0.5 s; without: 0.25 ms
@@ -73,14 +75,18 @@ def choose_executor(wanted: str, layout: str, loops: bool, steps: int) -> str:
     """Returns the executor of a candidate, which depends on nothing but its program and its steps.
 
     Padded squares of a matrix or a whole sequence cost tens of times what the values do, so that
-    only programs whose values are rows are interpreted.
+    only programs whose values are rows are interpreted, or batched: the others are fused.
 
     Args:
-      wanted: one of `EXECUTORS`.
+      wanted: one of `EXECUTORS`; "auto" is batched on accelerators.
       layout: one of `LAYOUTS`.
       loops: whether the program runs step by step, see `schedule.has_loop`.
       steps: training steps.
     """
+    if wanted == AUTO and not parallel.is_cpu():
+        wanted = BATCHED
+    if wanted == BATCHED and layout != "row":
+        return FUSED
     if wanted != AUTO:
         return wanted
     fused_steps = FUSED_STEPS["loop" if loops else "no loop"] if layout == "row" else 0

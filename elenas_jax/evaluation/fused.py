@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +37,6 @@ from elenas_jax.graphs.schedule import Schedule, make_schedule
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray, Task
 
-# Kernels of one step are many and small: what makes them compile faster makes none of them slower.
-_LEVEL = "xla_backend_optimization_level"
-_CPU_OPTIONS: dict[str, Any] = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    _LEVEL: 1,
-}
 # Machine code that is not optimised takes a third of the time to compile and runs for 2 to 5 times as long,
 # which is better for trainings of fewer steps than these (docs/engine_notes.md).
 _OPTIMISED_STEPS = {"loop": 100, "no loop": 1500}
@@ -152,19 +145,6 @@ def initial_state(program: Program, params: dict) -> FusedState:
     return FusedState(flat, np.zeros_like(flat), np.zeros_like(flat), zero, zero, np.ones((), bool))
 
 
-@functools.cache
-def _compiler_options() -> dict[str, Any]:
-    """The options that this version of XLA knows; none on other devices than CPUs."""
-    known = {}
-    for name, value in _CPU_OPTIONS.items() if parallel.is_cpu() else ():
-        try:
-            jax.jit(lambda x: x).lower(0.0).compile(compiler_options={name: value})
-            known[name] = value
-        except jax.errors.JaxRuntimeError:
-            continue
-    return known
-
-
 class _Compiled(NamedTuple):
     run: Callable
     needed: int  # bytes
@@ -234,10 +214,7 @@ def _compile(
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    options = _compiler_options()
-    if _LEVEL in options:
-        options = options | {_LEVEL: level}
-    run = parallel.compile_on(device, segment, arguments, options)
+    run = parallel.compile_on(device, segment, arguments, parallel.quick_compilation(level))
     return _Compiled(run, parallel.memory_needed(run))
 
 
@@ -248,7 +225,7 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
       level: of the compiler's optimisation; by default it follows from a candidate's program and steps.
     """
     num, devices = len(trials.steps), setting.devices
-    _compiler_options()  # finds them out before threads ask
+    parallel.quick_compilation()  # finds out what there is before threads ask
     data = batches(TRAIN, 0)
     programs, states, identities = [], [], []  # programs with their schedules and levels
     for place in range(num):

@@ -5,6 +5,7 @@ program; as many as there are cores fill the machine, because candidates are ind
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,35 @@ def compile_on(device: int, fn: Callable, arguments: tuple, options: dict[str, A
     """
     with jax.default_device(jax.local_devices()[device]):
         return jax.jit(fn).lower(*arguments).compile(compiler_options=options)
+
+
+# Kernels of one step are many and small: what makes them compile faster makes none of them slower
+# (docs/engine_notes.md).
+_LEVEL = "xla_backend_optimization_level"
+_QUICK: dict[str, Any] = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+    _LEVEL: 1,
+}
+
+
+@functools.cache
+def quick_compilation(level: int = 1) -> dict[str, Any]:
+    """Returns options with which XLA compiles many small kernels faster.
+
+    Those that this version of XLA knows; none on other devices than CPUs.
+
+    Args:
+      level: of optimisation of machine code; 0 is the fastest to compile and several times slower to run.
+    """
+    known = {}
+    for name, value in (_QUICK | {_LEVEL: level}).items() if is_cpu() else ():
+        try:
+            jax.jit(lambda x: x).lower(0.0).compile(compiler_options={name: value})
+            known[name] = value
+        except jax.errors.JaxRuntimeError:
+            continue
+    return known
 
 
 def put_on(device: int, tree: Any) -> Any:

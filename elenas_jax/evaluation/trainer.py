@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.evaluation import fused, interpreted, parallel
+from elenas_jax.evaluation import batched, fused, interpreted, parallel
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.evaluation.executors import (
+    BATCHED,
     FUSED,
     INTERPRETED,
     SEGMENT_STEPS,
@@ -31,6 +32,7 @@ from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
 KEPT_BYTES = 2**28  # of training data, kept for the next chunk
 CONSTRUCT_BATCH = 32  # graphs a call of the constructor takes
+TRAIN_WITH = {INTERPRETED: interpreted.train, FUSED: fused.train, BATCHED: batched.train}
 _NODES = (16, 32, 64, 128, 256, 512)  # paddings of graphs
 
 
@@ -204,7 +206,7 @@ class Trainer:
         chosen = np.array([choose_executor(self.executor, *each) for each in kinds])
         errors: dict[int, Exception] = {}
         metrics, finite = np.zeros(num), np.zeros(num, bool)
-        for name, train in ((INTERPRETED, interpreted.train), (FUSED, fused.train)):
+        for name, train in TRAIN_WITH.items():
             places = np.flatnonzero(chosen == name)
             if len(places):
                 trials = Trials(_take(program, places), weights[places], steps[places])

@@ -117,13 +117,17 @@ def _constant_operands(code: Machine, params, visit: _Visit) -> _Operands:
     return _Operands(visit, params, width, value_at, (width, width))
 
 
-def compute_constants(code: Machine, params: jax.Array, operations: str) -> jax.Array:
+def compute_constants(
+    code: Machine, params: jax.Array, operations: str, most: int | None = None
+) -> jax.Array:
     """Writes the constants of a program behind its parameters.
 
     Args:
       code: a machine.
       params: `[L, W]` packed rows of parameters `with_scratch`.
       operations: see `Layout`.
+      most: constants that are computed at most, static, so that JAX can differentiate the loop; what is
+        computed beyond those that there are stands behind them. None computes as many as there are.
 
     Returns:
       `[L, W]` rows with the constants in place.
@@ -136,7 +140,7 @@ def compute_constants(code: Machine, params: jax.Array, operations: str) -> jax.
         value = switch(visit[BRANCH], [compute(each, which) for each in codes])
         return lax.dynamic_update_slice(params, value, (code.writes[place], 0))
 
-    return lax.fori_loop(0, code.num_constants, compute_one, params)
+    return lax.fori_loop(0, code.num_constants if most is None else most, compute_one, params)
 
 
 def _at(buffer, slot, step, length: int):

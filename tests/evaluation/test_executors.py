@@ -1,4 +1,4 @@
-"""The two executors against each other, and which takes what."""
+"""The executors against each other, and which takes what."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from elenas_jax.evaluation import fused, interpreted, make_population_evaluator
+from elenas_jax.evaluation import batched, fused, interpreted, make_population_evaluator, parallel
 from elenas_jax.evaluation.executors import FUSED_STEPS, SEGMENT_STEPS, Setting, Trials, choose_executor
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN
@@ -178,11 +178,45 @@ def test_the_executor_follows_from_program_and_steps_alone():
         assert choose_executor("auto", "row", loops, FUSED_STEPS[kind]) == "fused"
         assert choose_executor("auto", "matrix", loops, 1) == "fused"
         assert choose_executor("interpreted", "matrix", loops, 10**6) == "interpreted"
+        assert choose_executor("batched", "row", loops, 1) == "batched"
+        assert choose_executor("batched", "matrix", loops, 1) == "fused"
     assert choose_executor("auto", "sequence", False, 1) == "fused"
-    with pytest.raises(ValueError, match="executor is 'fast'; allowed are 'auto', 'interpreted', 'fused'"):
+    with pytest.raises(
+        ValueError, match="executor is 'fast'; allowed are 'auto', 'interpreted', 'fused', 'batched'"
+    ):
         make_population_evaluator(
             [make_setting().task], run_key=jax.random.key(0), steps=[1], batch_size=BATCH, executor="fast"
         )
+
+
+def test_accelerators_are_given_large_kernels(monkeypatch):
+    monkeypatch.setattr(parallel, "is_cpu", lambda: False)
+    assert (
+        choose_executor("auto", "row", True, 1) == choose_executor("auto", "row", False, 10**6) == "batched"
+    )
+    assert choose_executor("auto", "matrix", True, 1) == "fused"
+    assert choose_executor("interpreted", "row", True, 1) == "interpreted"
+
+
+def test_the_batched_executor_agrees_and_every_candidate_takes_its_own_steps():
+    trials = make_trials(("elman", "elena2", "elman"), steps=SEGMENT_STEPS + 6)
+    trials = trials._replace(steps=np.array([SEGMENT_STEPS + 6, 3, 9]))
+
+    def poisoned(kind, first):
+        inputs, targets = batches(kind, first)
+        inputs[5:] = np.inf if kind == TRAIN and first else inputs[5:]
+        return inputs, targets
+
+    for data in (batches, poisoned):
+        slow, fast = (each.train(trials, make_setting(), data) for each in (interpreted, batched))
+        np.testing.assert_array_equal(slow.finite, fast.finite)
+        assert slow.finite.all() == (data is batches)
+        np.testing.assert_allclose(slow.losses[1:], fast.losses[1:], rtol=1e-4)
+        np.testing.assert_allclose(slow.metrics, fast.metrics, atol=1 / (2 * BATCH) + 1e-9)
+    with pytest.raises(ValueError, match="whose values are rows"):
+        batched.train(make_trials(("linear_attention",)), make_setting(), batches)
+    with pytest.raises(MemoryError, match="RESOURCE_EXHAUSTED"):
+        batched.train(trials, make_setting(memory=1000), batches)
 
 
 def test_the_plan_and_the_cache_keys_name_the_executors():

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elenas_jax.graphs import execution, pack_params, specialise, unpack_params, unrolled
+from elenas_jax.graphs import batched, execution, pack_params, specialise, unpack_params, unrolled
+from elenas_jax.graphs.levels import make_population, measure
 from elenas_jax.graphs.machine import Layout, known_machine
 from elenas_jax.graphs.program import trim
-from elenas_jax.graphs.schedule import make_schedule
+from elenas_jax.graphs.schedule import has_loop, make_schedule
 from tests import reference
 from tests.graphs.comparison import KINK, by_layout, close, data, unbatch
 from tests.graphs.random_graphs import (
@@ -133,6 +134,59 @@ def test_unrolled_passes_equal_the_reference(name):
             found_grads = {2 * p + 1: grad for p, grad in found_grads.items()}
             compared += check(f"graph {place}", found, found_grads, output, grads, kink)
     assert len(places) >= 30 and compared > 0.8 * len(places)
+
+
+@pytest.mark.parametrize("name", ["extended", "paper"])
+@pytest.mark.parametrize("loops", [True, False])
+def test_batched_passes_equal_the_reference(name, loops):
+    """All programs at once, level by level; those without a loop over a window of the last steps."""
+    drawn, time = population(name), 9
+    everyone = by_layout(name)["row"][::4]
+    pairs = zip(everyone, unbatch(construct_all(name), everyone), strict=True)
+    chosen = [(place, program) for place, program in pairs if has_loop(program, time) == loops]
+    places, programs = [place for place, _ in chosen], [trim(each, INSTRUCTIONS) for _, each in chosen]
+    schedules = [make_schedule(program, time) for program in programs]
+    layout = Layout("row", max(each.width for each in programs), time, last_only=True, operations=name)
+    expected, rows, cotangents = [], [], []
+    shared = expected_of(places[0], drawn, time)[1]
+    for place, program in zip(places, programs, strict=True):
+        network = drawn.drawn[place].network
+        (
+            params,
+            _,
+            cotangent,
+        ) = data(network, drawn.setting.widths, place, time)
+        outputs, _ = reference.evaluate(network, params, shared)
+        whole = np.zeros_like(outputs)
+        whole[:, -1] = cotangent[:, -1]
+        grads, _, kink = reference.gradients(network, params, shared, whole)
+        expected.append((params, outputs[:, -1], cotangent[:, -1], grads, kink))
+        rows.append(pack_params(program, params)["rows"])
+        cotangents.append(cotangent[:, -1] @ head_matrix(params, layout.width, cotangent.shape[-1]))
+    scratch = (INSTRUCTIONS + 1) * layout.width
+    longest = max(map(len, rows))
+    padded = [np.pad(each, ((0, longest - len(each)), (0, layout.width - each.shape[1]))) for each in rows]
+    sizes = measure(schedules)
+    assert bool(sizes.inside) == loops and (loops or sizes.steps < time)
+    laid_out = make_population(programs, schedules, sizes, layout)
+
+    @functools.partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
+    def run(rows, cotangents):
+        def final_of(rows):
+            params = jax.vmap(lambda each: execution.with_scratch(each, scratch))(rows)
+            return batched.forward(laid_out, params, jnp.float32(shared), sizes, layout)
+
+        final, pull = jax.vjp(final_of, rows)
+        return final, pull(cotangents)[0]
+
+    finals, gradients = run(np.float32(padded), np.float32(cotangents))
+    compared = 0
+    for c, (program, place) in enumerate(zip(programs, places, strict=True)):
+        params, output, cotangent, grads, kink = expected[c]
+        found, _ = through_head(params, np.float64(finals[c]), cotangent)
+        found_grads = unpack_params(program, pack_params(program, params) | {"rows": gradients[c]})
+        compared += check(f"graph {place}", found, found_grads, output, grads, kink)
+    assert len(places) >= 5 and compared > 0.8 * len(places)
 
 
 def test_half_of_the_golden_graphs_need_a_few_steps_only():
