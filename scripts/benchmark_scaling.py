@@ -9,6 +9,9 @@ to as many cores as it has devices, one thread a device. What all candidates sha
 clock starts; what is compiled for one candidate is in the time. Runs with one device and with
 several take turns, --runs of each; times are medians, their ratio is the median of ratios within turns.
 
+"possible" is how many times the work of one process so many processes of one device each do in the same time,
+on a core each: more than that no program can gain on a machine that others use too.
+
 Losses must be the same bits on any number of devices, else the exit status is 1.
 """
 
@@ -49,7 +52,9 @@ _DEVICES = flags.DEFINE_integer(
 )
 _RUNS = flags.DEFINE_integer("runs", 3, "Measurements of each.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, a JSON list.")
-_ONE = flags.DEFINE_string("one", None, "For the script itself: count,steps of one measurement.")
+_ONE = flags.DEFINE_string("one", None, "For the script itself: count,steps,devices of one measurement.")
+
+_FIRST_CORE = flags.DEFINE_integer("first_core", 0, "For the script itself: of one measurement.")
 
 
 def measure_here(count: int, steps: int) -> dict[str, Any]:
@@ -69,22 +74,41 @@ def _is_interpreted(population: evaluation.Population, place: int, steps: int) -
     return evaluation.choose(population.programs[place], AUTO, steps) == INTERPRETED
 
 
-def measure(count: int, steps: int, devices: int) -> dict[str, Any]:
-    """Measures in a process of its own, on as many cores as devices."""
-    cores = sorted(os.sched_getaffinity(0))[:devices]
-    command = [sys.executable, __file__, f"--one={count},{steps}", f"--memory_gib={_MEMORY.value}"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
-    if done.returncode:
-        raise Mistake(f"{count} candidates, {steps} steps, {devices} devices: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(count: int, steps: int, devices: int, copies: int = 1) -> dict[str, Any]:
+    """Measures in a process of its own, on as many cores as devices; of several at once, the slowest."""
+    command = [sys.executable, __file__, f"--one={count},{steps},{devices}", f"--memory_gib={_MEMORY.value}"]
+    # As many threads for all, else products add up in another order (see `parallel.configure_devices`).
+    environment = os.environ | {"NPROC": str(parallel.usable_cores())}
+    running = [
+        subprocess.Popen(
+            [*command, f"--first_core={copy * devices}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for copy in range(copies)
+    ]
+    found = []
+    for process in running:
+        out, err = process.communicate()
+        if process.returncode:
+            raise Mistake(f"{count} candidates, {steps} steps, {devices} devices: {err.strip()[-500:]}")
+        found.append(json.loads(out.splitlines()[-1]))
+    return max(found, key=lambda each: each["seconds"])
 
 
 def compare(count: int, steps: int, many: int) -> dict[str, Any]:
-    """Measures on one device and on many, in turns."""
-    turns = [{devices: measure(count, steps, devices) for devices in (1, many)} for _ in range(_RUNS.value)]
-    times = {devices: [turn[devices]["seconds"] for turn in turns] for devices in (1, many)}
+    """Measures on one device, on many, and on one in many processes at once, in turns."""
+    turns = [
+        {
+            1: measure(count, steps, 1),
+            many: measure(count, steps, many),
+            0: measure(count, steps, 1, copies=many),
+        }
+        for _ in range(_RUNS.value)
+    ]
+    times = {which: [turn[which]["seconds"] for turn in turns] for which in (1, many, 0)}
     return {
         "candidates": count,
         "steps": steps,
@@ -92,18 +116,21 @@ def compare(count: int, steps: int, many: int) -> dict[str, Any]:
         "seconds_on_one": statistics.median(times[1]),
         "seconds": statistics.median(times[many]),
         "speedup": statistics.median(one / more for one, more in zip(times[1], times[many], strict=True)),
-        "same_losses": len({turn[devices]["losses"] for turn in turns for devices in (1, many)}) == 1,
+        # That many independent processes, each on a core, do that many times the work: what cores give.
+        "possible": many
+        * statistics.median(one / all_ for one, all_ in zip(times[1], times[0], strict=True)),
+        "same_losses": len({turn[devices]["losses"] for turn in turns for devices in turn}) == 1,
         "ms_per_candidate": 1e3 * statistics.median(times[many]) / count,
     }
 
 
-HEADER = "candidates  steps  one device, s  devices        s  speedup  ms a candidate  losses"
+HEADER = "candidates  steps  one device, s  devices        s  speedup  possible  ms a candidate  losses"
 
 
 def row_line(row: dict[str, Any]) -> str:
     line = f"{row['candidates']:>10,}  {row['steps']:>5}  {row['seconds_on_one']:>13.1f}  {row['devices']:>7}"
-    line += f"  {row['seconds']:>7.1f}  {row['speedup']:>7.2f}  {row['ms_per_candidate']:>14.1f}  "
-    return line + ("equal" if row["same_losses"] else "DIFFERENT")
+    line += f"  {row['seconds']:>7.1f}  {row['speedup']:>7.2f}  {row['possible']:>8.2f}  "
+    return line + f"{row['ms_per_candidate']:>14.1f}  " + ("equal" if row["same_losses"] else "DIFFERENT")
 
 
 def benchmark() -> int:
@@ -138,9 +165,12 @@ def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise Mistake(f"{arguments[1]!r} is no flag; see --helpshort.")
         if _ONE.value:
+            count, steps, devices = map(int, _ONE.value.split(","))
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, cores[_FIRST_CORE.value : _FIRST_CORE.value + devices])
             jax.config.update("jax_enable_compilation_cache", False)
             parallel.configure_devices()
-            print(json.dumps(measure_here(*map(int, _ONE.value.split(",")))))
+            print(json.dumps(measure_here(count, steps)))
             return
         status = benchmark()
     except (Mistake, OSError) as error:

@@ -6,6 +6,7 @@ of a score may depend on those sizes, and so on the company, where a device's pr
 other executors have no such dependence.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -143,18 +144,10 @@ def make_segment(shape: _Shape):
     return segment
 
 
-_COMPILED: dict[tuple, Any] = {}
-
-
-def _compiled(shape: _Shape, arguments: tuple):
-    """The segment compiled for arguments like these; it knows what memory it needs."""
-    key = (shape, *(leaf.shape for leaf in jax.tree.leaves(arguments)))
-    if key not in _COMPILED:
-        split = (True, True, False, False, True, False)
-        mapped: Any = parallel.map_over_devices(make_segment(shape), shape.devices, split=split)
-        options = parallel.quick_compilation()
-        _COMPILED[key] = mapped.lower(*arguments).compile(compiler_options=options)
-    return _COMPILED[key]
+@functools.cache
+def _compiled(shape: _Shape) -> parallel.Mapped:
+    split = (True, True, False, False, True, False)
+    return parallel.map_over_devices(make_segment(shape), shape.devices, split=split)
 
 
 def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Batches):
@@ -185,8 +178,8 @@ def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Bat
     state = _initial_state(_take(program, places), trials.weights[places], rows, setting)
     own_steps = np.where(np.arange(places.size).reshape(places.shape) < num, trials.steps[places], 0)
     arguments = (population, state, *batches(TRAIN, 0), own_steps.astype(np.int32), np.bool_(True))
-    segment = _compiled(shape, arguments)
-    needed = parallel.memory_needed(segment)
+    segment = _compiled(shape)
+    needed = segment.memory_needed(*arguments)
     if needed > setting.memory:
         raise out_of_memory(needed, setting)
 

@@ -214,7 +214,7 @@ def _compile(
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    run = parallel.compile_on(device, segment, arguments, parallel.quick_compilation(level))
+    run = parallel.compile_on(device, segment, arguments, parallel.compiler_options(level))
     return _Compiled(run, parallel.memory_needed(run))
 
 
@@ -225,7 +225,7 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
       level: of the compiler's optimisation; by default it follows from a candidate's program and steps.
     """
     num, devices = len(trials.steps), setting.devices
-    parallel.quick_compilation()  # finds out what there is before threads ask
+    parallel.compiler_options()  # finds out what there is before threads ask
     data = batches(TRAIN, 0)
     programs, states, identities = [], [], []  # programs with their schedules and levels
     for place in range(num):

@@ -6,7 +6,7 @@ however many candidates there are; unused room costs next to nothing.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -117,7 +117,7 @@ class _Prepared(NamedTuple):
     code: Machine
     steps: np.ndarray  # [D, C]
     states: TrainState
-    segment: Any  # compiled when it is called, or ahead by `lower`
+    segment: parallel.Mapped
 
 
 def _prepare(chunk: _Chunk, setting: Setting) -> _Prepared:
@@ -155,7 +155,7 @@ def _memory_needed(chunk: _Chunk, setting: Setting, batches: Batches) -> int:
         prepared = _prepare(chunk, setting)
         job = Job(prepared.code, prepared.steps.astype(np.int32), np.ones(prepared.lanes.shape, bool))
         arguments = (job, prepared.states, *batches(TRAIN, 0), np.int32(0))
-        _NEEDED[key] = parallel.memory_needed(prepared.segment.lower(*arguments).compile())
+        _NEEDED[key] = prepared.segment.memory_needed(*arguments)
     return _NEEDED[key]
 
 

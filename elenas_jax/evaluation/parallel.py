@@ -8,10 +8,12 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def usable_cores() -> int:
@@ -30,13 +32,14 @@ def configure_devices(num_devices: int = 0) -> None:
     """
     if num_devices < 0:
         raise ValueError(f"num_devices is {num_devices}; it must be positive, or 0 for all there are.")
-    # One thread a device: devices fill the cores, threads that share the work of one would only wait
-    # for each other, and sums split over threads would depend on their number. Read when the backend
-    # starts; what the user has set stays.
+    # Devices fill the cores; threads that share the work of one would only wait for each other. XLA has as
+    # many threads as devices, or as NPROC says if that is more, and products add up in an order that
+    # depends on how many: the same number whatever the devices keeps scores the same bits. Read when
+    # the backend starts; what the user has set stays.
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags and "NPROC" not in os.environ:
+    if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-        os.environ["NPROC"] = "1"
+    os.environ.setdefault("NPROC", str(usable_cores()))
     # Has no effect where an accelerator is the default backend. Where the backend is up already, in
     # a notebook say, its devices are what there is.
     with contextlib.suppress(RuntimeError):
@@ -60,8 +63,62 @@ def describe_devices(num_devices: int) -> str:
     return f"{num_devices} x {device.device_kind} ({device.platform})"
 
 
-def map_over_devices(fn: Callable, num_devices: int, *, split: tuple[bool, ...]) -> Callable:
-    """Compiles `fn` to run on devices side by side.
+class Mapped:
+    """A function on devices side by side; see `map_over_devices`."""
+
+    def __init__(self, fn: Callable, num_devices: int, split: tuple[bool, ...]) -> None:
+        self.fn, self.num_devices, self.split = fn, num_devices, split
+        self._compiled: dict[Any, list[Any]] = {}
+
+    def compiled(self, *arguments: Any) -> list[Any]:
+        """Compiles for arguments like these; on a CPU once for each device, else one program for all."""
+        key = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(arguments))
+        if key not in self._compiled:
+            options = compiler_options()
+            if is_cpu():
+                parts = [self._part(arguments, device) for device in range(self.num_devices)]
+                self._compiled[key] = self._each_device(
+                    lambda device: compile_on(device, self.fn, parts[device], options)
+                )
+            else:
+                in_axes = tuple(0 if each else None for each in self.split)
+                mapped: Any = jax.pmap(
+                    self.fn, in_axes=in_axes, devices=jax.local_devices()[: self.num_devices]
+                )
+                self._compiled[key] = [mapped.lower(*arguments).compile()]
+        return self._compiled[key]
+
+    def memory_needed(self, *arguments: Any) -> int:
+        """Returns the bytes that a device needs for arguments like these."""
+        return memory_needed(self.compiled(*arguments)[0])
+
+    def __call__(self, *arguments: Any) -> Any:
+        compiled = self.compiled(*arguments)
+        if not is_cpu():
+            return compiled[0](*arguments)
+        found = self._each_device(
+            lambda device: on_host(compiled[device](*put_on(device, self._part(arguments, device))))
+        )
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+    def _part(self, arguments: tuple, device: int) -> tuple:
+        return tuple(
+            jax.tree.map(lambda leaf: leaf[device], each) if is_split else each
+            for each, is_split in zip(arguments, self.split, strict=True)
+        )
+
+    def _each_device(self, run: Callable[[int], Any]) -> list[Any]:
+        if self.num_devices == 1:
+            return [run(0)]
+        with ThreadPoolExecutor(self.num_devices) as threads:
+            return list(threads.map(run, range(self.num_devices)))
+
+
+def map_over_devices(fn: Callable, num_devices: int, *, split: tuple[bool, ...]) -> Mapped:
+    """Compiles `fn` to run on devices side by side: by pmap on accelerators.
+
+    On a CPU each device runs a program of its own, from a thread: a program for several devices is
+    compiled otherwise than one for one, and its last bits differ.
 
     Args:
       fn: of as many positional arguments as `split` has entries.
@@ -69,10 +126,9 @@ def map_over_devices(fn: Callable, num_devices: int, *, split: tuple[bool, ...])
       split: for each argument, whether its leaves are `[D, ...]`, a part a device, or are copied.
 
     Returns:
-      The compiled function; leaves of its result are `[D, ...]`.
+      The function, compiled when it is called; leaves of its result are `[D, ...]`.
     """
-    in_axes = tuple(0 if each else None for each in split)
-    return jax.pmap(fn, in_axes=in_axes, devices=jax.local_devices()[:num_devices])
+    return Mapped(fn, num_devices, split)
 
 
 def is_cpu() -> bool:
@@ -93,7 +149,7 @@ def compile_on(device: int, fn: Callable, arguments: tuple, options: dict[str, A
 # Kernels of one step are many and small: what makes them compile faster makes none of them slower
 # (docs/engine_notes.md).
 _LEVEL = "xla_backend_optimization_level"
-_QUICK: dict[str, Any] = {
+_OPTIONS: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
     _LEVEL: 1,
@@ -101,8 +157,8 @@ _QUICK: dict[str, Any] = {
 
 
 @functools.cache
-def quick_compilation(level: int = 1) -> dict[str, Any]:
-    """Returns options with which XLA compiles many small kernels faster.
+def compiler_options(level: int = 1) -> dict[str, Any]:
+    """Returns options for many small kernels: quick to compile.
 
     Those that this version of XLA knows; none on other devices than CPUs.
 
@@ -110,7 +166,7 @@ def quick_compilation(level: int = 1) -> dict[str, Any]:
       level: of optimisation of machine code; 0 is the fastest to compile and several times slower to run.
     """
     known = {}
-    for name, value in (_QUICK | {_LEVEL: level}).items() if is_cpu() else ():
+    for name, value in (_OPTIONS | {_LEVEL: level}).items() if is_cpu() else ():
         try:
             jax.jit(lambda x: x).lower(0.0).compile(compiler_options={name: value})
             known[name] = value

@@ -1,6 +1,7 @@
 """The executors against each other, and which takes what."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -156,6 +157,7 @@ def test_tasks_of_one_name_have_their_own_data():
 def test_scores_of_fused_candidates_are_the_same_bits_on_1_and_2_devices_and_in_any_company():
     code = """
 import json
+import os
 from elenas_jax.evaluation import parallel
 parallel.configure_devices(2)
 from elenas_jax.evaluation import fused
@@ -239,3 +241,25 @@ def test_the_plan_and_the_cache_keys_name_the_executors():
     assert make("interpreted").plan["executors"] == "reber interpreted"
     assert make("auto", 1000).cache_key(b"x", 0, 0) == make("fused", 1000).cache_key(b"x", 0, 0)
     assert make("auto").cache_key(b"x", 0, 0) != make("interpreted").cache_key(b"x", 0, 0)
+
+
+def test_sums_do_not_depend_on_the_number_of_devices():
+    """XLA has as many threads as devices, or more, and long products add up in an order that follows."""
+    code = """
+import sys
+from elenas_jax.evaluation import parallel
+parallel.configure_devices(int(sys.argv[1]))
+import jax, numpy as np
+rng = np.random.default_rng(0)
+a, b = rng.normal(size=(2, 1024, 64)).astype(np.float32)
+products = [jax.jit(lambda a, b: a[:, :n].T @ b)(a, b) for n in (7, 64)]
+print(b"".join(np.asarray(each).tobytes() for each in products).hex())
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("NPROC", "XLA_FLAGS")}
+
+    def run(devices):
+        command = [sys.executable, "-c", code, str(devices)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+    cores = parallel.usable_cores()
+    assert len({run(devices) for devices in {1, cores}}) == 1
