@@ -80,7 +80,6 @@ class Population(NamedTuple):
 
     name: str
     programs: list[Program]  # [C], unbatched, on the host; of equal graphs the same object
-    params: list[dict]  # [C] packed
     weights: np.ndarray  # [C, ...] key data, from which the parameters are drawn
     timed: dict[tuple, tuple[float, float]]  # what was measured of peers, see `time_peer`
 
@@ -146,18 +145,19 @@ def make_population(name: str, graphs: Sequence[ComputationGraph], count: int) -
         if status != OK:
             raise Mistake(f"Graph {place} is not a valid network: {REASONS[status]}.")
     batch = trim(batch, int(batch.phase_ends[:, AFTER].max()))
-    rows = batch.parameter_rows.sum(-1)
-    draw = jax.vmap(lambda key, program: init_params(key, program, rows=int(rows.max())))
-    programs, params, drawn_from = [_take(batch, place) for place in range(len(graphs))], [], []
+    programs, drawn_from = [_take(batch, place) for place in range(len(graphs))], []
     for first in range(0, count, len(graphs)):
         keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.key(1), c))(first + np.arange(len(graphs)))
-        weights = parallel.on_host(draw(keys, batch))
         drawn_from.append(np.asarray(jax.random.key_data(keys)))
-        for place in range(min(len(graphs), count - first)):
-            one = _take(weights, place)
-            params.append(one | {"rows": one["rows"][: rows[place]].copy()})
     drawn = np.concatenate(drawn_from)[:count]
-    return Population(name, [programs[c % len(graphs)] for c in range(count)], params, drawn, {})
+    return Population(name, [programs[c % len(graphs)] for c in range(count)], drawn, {})
+
+
+def draw_params(population: Population, place: int) -> dict:
+    """Returns the packed parameters that a candidate starts with."""
+    program = population.programs[place]
+    params = parallel.on_host(init_params(jax.random.wrap_key_data(population.weights[place]), program))
+    return params | {"rows": params["rows"][: int(program.parameter_rows.sum())]}
 
 
 def make_populations() -> list[Population]:
@@ -173,7 +173,6 @@ def make_populations() -> list[Population]:
     golden = seeds._replace(
         name=f"{num} candidates",
         programs=seeds.programs[:num],
-        params=seeds.params[:num],
         weights=seeds.weights[:num],
     )
     drawn = draw_graphs(many, max(int(program.phase_ends[AFTER]) for program in golden.programs))
@@ -260,7 +259,7 @@ def _task() -> Task:
 
 def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
     """Times a population; programs that candidates share are compiled before, by one step of each."""
-    everyone = range(len(population.params))
+    everyone = range(len(population.programs))
     start = time.perf_counter()
     chosen = [choose(program, AUTO, steps) for program in population.programs]
     shared = [c for c in everyone if chosen[c] == INTERPRETED]
@@ -279,7 +278,7 @@ def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
 
 def time_peer(way: str, processes: int, population: Population, data: peers.Data, steps: int) -> Timing:
     """Times some steps of some candidates, once for all numbers of steps, and scales them."""
-    num = len(population.params)
+    num = len(population.programs)
     some, few = min(num, PEER_CANDIDATES), min(steps, PEER_STEPS)
     key = (way, processes, some, few)
     if key not in population.timed:
@@ -324,7 +323,7 @@ def _as_peers_take_them(population: Population, places: Sequence[int]) -> tuple[
     """Returns cells and parameters of candidates; of equal graphs the same cell."""
     programs = [population.programs[c] for c in places]
     cells = {id(program): peers.read_cell(program, TIME_STEPS) for program in programs}
-    params = [peers.true_shapes(program, population.params[c]) for c, program in zip(places, programs)]
+    params = [peers.true_shapes(program, draw_params(population, c)) for c, program in zip(places, programs)]
     return [cells[id(program)] for program in programs], params
 
 
@@ -355,7 +354,7 @@ def time_population(
     population: Population, steps: int, ways: Sequence[tuple[str, int]], rate: float
 ) -> Iterator[dict[str, Any]]:
     """Times a number of steps; prints rows and yields their records, ours first."""
-    num, data = len(population.params), make_data(min(steps, MOST_BATCHES))
+    num, data = len(population.programs), make_data(min(steps, MOST_BATCHES))
     flops = sum(useful_flops(program) for program in population.programs)
     seconds = []  # of peers
     for way, processes in (("ours", 1), *ways):
@@ -422,7 +421,7 @@ def benchmark() -> None:
         check_losses(populations[0], list(dict.fromkeys(way for way, _ in ways)))
     rate = matmul_rate()
     print(f"Matrix products [1024, 64] @ [64, 64] on all cores: {rate:.1f} GFLOP/s")
-    work = sum(len(population.params) for population in populations) * sum(steps)
+    work = sum(len(population.programs) for population in populations) * sum(steps)
     for population in populations:
         print(f"\n{population.name}\n{HEADER}")
         for num in steps:

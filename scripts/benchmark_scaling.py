@@ -5,7 +5,7 @@ r"""Times populations on one device and on several, and of 64 to 4,096 candidate
 
 The graphs are those of benchmark_evaluation.py, with further seeds of weights where there are more
 candidates than graphs; how they are trained is said there. Every measurement is a process of its own, pinned
-to as many cores as it has devices, one thread a device. What all candidates share is compiled before the
+to as many cores as it has devices. What all candidates share is compiled before the
 clock starts; what is compiled for one candidate is in the time. Runs with one device and with
 several take turns, --runs of each; times are medians, their ratio is the median of ratios within turns.
 

@@ -47,7 +47,7 @@ def data(monkeypatch):
 def test_cells_have_the_outputs_and_gradients_of_the_reference(population, data, place):
     program = population.programs[place]
     cell = evaluation_peers.read_cell(program, benchmark_evaluation.TIME_STEPS)
-    params = evaluation_peers.true_shapes(program, population.params[place])
+    params = evaluation_peers.true_shapes(program, benchmark_evaluation.draw_params(population, place))
     inputs, cotangent = (batches[0] for batches in data)
 
     def total(params):
@@ -73,9 +73,9 @@ def test_pytorch_computes_the_same(population, data):
     torch = pytest.importorskip("torch")
     known = {*COMBINING_BY_NAME, *TRANSFORMING_BY_NAME} - {"none"}
     assert known <= evaluation_peers._torch_functions(False).keys()
-    for program, packed in zip(population.programs, population.params, strict=True):
+    for place, program in enumerate(population.programs):
         cell = evaluation_peers.read_cell(program, benchmark_evaluation.TIME_STEPS)
-        params = evaluation_peers.true_shapes(program, packed)
+        params = evaluation_peers.true_shapes(program, benchmark_evaluation.draw_params(population, place))
         outputs, _ = evaluation_peers.make_torch(cell, params)
         expected = evaluation_peers.jit_outputs(cell, params, jnp.asarray(data[0][0]))
         found = outputs(torch.tensor(data[0][0])).detach().numpy()
@@ -83,7 +83,7 @@ def test_pytorch_computes_the_same(population, data):
 
 
 def test_rows_have_the_keys_promised(population, data, capsys):
-    few = population._replace(programs=population.programs[:1] * 2, params=population.params[:1] * 2)
+    few = population._replace(programs=population.programs[:1] * 2)
     ours, jit = benchmark_evaluation.time_population(few, 2, [("jit", 1)], 100.0)
     assert (ours["way"], ours["compile_s"], ours["total_s"]) == ("ours", 1.0, 2.0)
     assert jit["way"] == "jit" and jit["compile_s"] > 0

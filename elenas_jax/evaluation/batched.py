@@ -73,6 +73,8 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     groups = [np.flatnonzero([bool(each.inside) == loops for each in schedules]) for loops in (True, False)]
     metrics, finite, losses = np.zeros(num), np.zeros(num, bool), np.zeros(num)
     for group in groups:
+        # Halving begins where it changes something.
+        per_device = min(per_device, max(1, -(-len(group) // setting.devices)))
         first = 0
         while first < len(group):
             chunk = group[first : first + setting.devices * per_device]
@@ -90,12 +92,17 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
 
 
 def make_segment(shape: _Shape):
-    """Returns `segment(population, state, inputs, targets, num_steps, train) -> state`, one device's.
+    """Returns `segment(population, cols, state, inputs, targets, num_steps, train) -> state`, one device's.
 
-    Takes `[G, N, T, F]` inputs and `[G, N, O]` targets; each of C candidates takes its own `num_steps`
-    `[C]` of the G, and none after a loss that is not finite. Without `train` it only measures.
+    Takes `[C, L]` columns of each row of parameters, 0 past the last, `[G, N, T, F]` inputs and `[G, N, O]`
+    targets; each of C candidates takes its own `num_steps` `[C]` of the G, and none after a loss that is
+    not finite. Without `train` it only measures.
     """
     optimiser, rules = make_optimiser(shape.learning_rate), LOSSES[shape.loss]
+
+    def real_rows(grads: jax.Array, real: jax.Array) -> jax.Array:
+        """Clears what padded columns of `[C, L, W]` get from operations that mix columns."""
+        return jnp.where(jnp.arange(grads.shape[-1]) < real[..., None], grads, 0.0)
 
     def losses(params: dict, population: Population, inputs, targets):
         rows = jax.vmap(lambda each: execution.with_scratch(each, shape.scratch))(params["rows"])
@@ -110,7 +117,7 @@ def make_segment(shape: _Shape):
         right = jax.vmap(lambda each: jnp.mean(rules.right_fn(each, targets)))(outputs)
         return jnp.sum(loss), (loss, right)
 
-    def segment(population: Population, state: BatchedState, inputs, targets, num_steps, train):
+    def segment(population: Population, cols, state: BatchedState, inputs, targets, num_steps, train):
         zero = jnp.zeros_like(state.loss_sum)
 
         def body(taken, state: BatchedState) -> BatchedState:
@@ -120,6 +127,7 @@ def make_segment(shape: _Shape):
             (_, (loss, right)), grads = jax.value_and_grad(losses, has_aux=True)(
                 state.params, population, inputs[taken], targets[taken]
             )
+            grads = grads | {"rows": real_rows(grads["rows"], cols)}
             updates, opt_state = optimiser.update(grads, state.optimiser, state.params)
             params = optax.apply_updates(state.params, updates)
             learns = active & train
@@ -144,9 +152,9 @@ def make_segment(shape: _Shape):
     return segment
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def _compiled(shape: _Shape) -> parallel.Mapped:
-    split = (True, True, False, False, True, False)
+    split = (True, True, True, False, False, True, False)
     return parallel.map_over_devices(make_segment(shape), shape.devices, split=split)
 
 
@@ -177,7 +185,8 @@ def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Bat
     population = jax.tree.map(lambda *leaves: np.stack(leaves), *populations)
     state = _initial_state(_take(program, places), trials.weights[places], rows, setting)
     own_steps = np.where(np.arange(places.size).reshape(places.shape) < num, trials.steps[places], 0)
-    arguments = (population, state, *batches(TRAIN, 0), own_steps.astype(np.int32), np.bool_(True))
+    cols = _columns(_take(program, places), rows)
+    arguments = (population, cols, state, *batches(TRAIN, 0), own_steps.astype(np.int32), np.bool_(True))
     segment = _compiled(shape)
     needed = segment.memory_needed(*arguments)
     if needed > setting.memory:
@@ -186,16 +195,25 @@ def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Bat
     loss = np.zeros(places.shape)
     for first, _ in training_segments(int(own_steps.max())):
         count = np.clip(own_steps - first, 0, SEGMENT_STEPS).astype(np.int32)
-        state = segment(population, state, *batches(TRAIN, first), count, np.bool_(True))
+        state = segment(population, cols, state, *batches(TRAIN, first), count, np.bool_(True))
         loss = np.where(count > 0, np.asarray(state.loss_sum) / np.maximum(count, 1), loss)
     metric, total = np.zeros(places.shape), 0
     for first, number in validation_segments(setting):
         count = np.where(own_steps > 0, number, 0).astype(np.int32)
-        state = segment(population, state, *batches(VALIDATION, first), count, np.bool_(False))
+        state = segment(population, cols, state, *batches(VALIDATION, first), count, np.bool_(False))
         metric, total = metric + np.asarray(state.right_sum), total + number
     finite = np.asarray(state.finite)
     metric = np.where(finite, metric / total, np.nan)
     return tuple(each.reshape(-1)[:num] for each in (metric, finite, loss))
+
+
+def _columns(program: Program, rows: int) -> np.ndarray:
+    """Returns `[D, C, rows]`, how many columns of each packed row are a parameter's."""
+    found = np.zeros((*program.parameter_rows.shape[:-1], rows), np.int32)
+    for place in np.ndindex(found.shape[:-1]):
+        of_rows = np.repeat(program.parameter_cols[place], program.parameter_rows[place])
+        found[place][: len(of_rows)] = of_rows
+    return found
 
 
 def _initial_state(program: Program, weights: np.ndarray, rows: int, setting: Setting) -> BatchedState:

@@ -34,8 +34,8 @@ def configure_devices(num_devices: int = 0) -> None:
         raise ValueError(f"num_devices is {num_devices}; it must be positive, or 0 for all there are.")
     # Devices fill the cores; threads that share the work of one would only wait for each other. XLA has as
     # many threads as devices, or as NPROC says if that is more, and products add up in an order that
-    # depends on how many: the same number whatever the devices keeps scores the same bits. Read when
-    # the backend starts; what the user has set stays.
+    # depends on how many: the same number whatever the devices keeps scores the same bits, as long as there
+    # are no more devices than cores. Read when the backend starts; what the user has set stays.
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -72,7 +72,8 @@ class Mapped:
 
     def compiled(self, *arguments: Any) -> list[Any]:
         """Compiles for arguments like these; on a CPU once for each device, else one program for all."""
-        key = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(arguments))
+        leaves, structure = jax.tree.flatten(arguments)  # what is static in a program is in the structure
+        key = (structure, *map(jax.typeof, leaves))
         if key not in self._compiled:
             options = compiler_options()
             if is_cpu():

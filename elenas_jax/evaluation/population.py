@@ -1,10 +1,9 @@
 """Evaluates populations of different graphs in few compiled programs.
 
-A graph is data to the compiled program: it is compiled once for each kind of layout and size of
-padding that the population needs, however many candidates there are. What is trained is the
-canonical representative of a candidate, from keys that depend on the representative and the run
-alone, so that a score does not depend on a candidate's place, on the chunk, on the number of
-devices or on the generation.
+Which executor takes what, and what it compiles, says `executors`. What is trained is the canonical
+representative of a candidate, from keys that depend on the representative and the run alone, so that a
+score does not depend on a candidate's place or on the generation; nor, unless it is batched, on the
+chunk or the number of devices. What is batched has the sizes of chunks in its cache keys.
 """
 
 import json
@@ -16,7 +15,7 @@ import numpy as np
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Cache, MemoryCache
-from elenas_jax.evaluation.executors import AUTO, EXECUTORS, choose_executor
+from elenas_jax.evaluation.executors import AUTO, BATCHED, EXECUTORS, choose_executor
 from elenas_jax.evaluation.trainer import Candidate, Trainer
 from elenas_jax.graphs import ComputationGraph, canonical_bytes, canonical_graph, canonical_hash
 from elenas_jax.types import NOT_EVALUATED, OK, OUT_OF_MEMORY, Evaluation, Task
@@ -114,6 +113,8 @@ def make_population_evaluator(
         ]
         for count in steps
     ]
+    # Sizes of a chunk decide the last bits of what is batched.
+    batched = any(BATCHED in names.values() for by_budget in executors for names in by_budget)
     settings = {
         "format": EVALUATION_FORMAT,
         "run_key": np.asarray(jax.random.key_data(run_key)).tolist(),
@@ -125,6 +126,7 @@ def make_population_evaluator(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "executors": executors,
+        **({"chunk": [devices, candidates_per_device, memory_gib]} if batched else {}),
     }
     encoded_settings = json.dumps(settings, sort_keys=True).encode()
 

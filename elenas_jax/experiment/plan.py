@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from elenas_jax.evaluation.cache import MemoryCache
-from elenas_jax.evaluation.executors import FUSED, choose_executor
+from elenas_jax.evaluation.executors import FUSED, INTERPRETED, choose_executor
 from elenas_jax.experiment.build import build_evaluator, build_tasks, training_steps
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.progress import duration
@@ -17,7 +17,7 @@ from elenas_jax.experiment.run_dir import RunDir
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph, pad_graph
 
 _PROBES = ("elman", "elena1", "elena2")
-_PROBE_STEPS = 64
+_PROBE_STEPS = 128  # from 100 on the fused executor compiles as for long trainings
 
 
 def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -92,11 +92,12 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
     tasks = build_tasks(config)
     batch_size = config["evaluator"]["batch_size"]
     training = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
-    # A measured example costs about a third of one that is trained on: no reverse pass.
-    steps = training + np.array([task.valid_samples / batch_size / 3 for task in tasks])
+    executor = choose_executor(config["evaluator"]["executor"], "row", True, int(training[0]))
+    # A measured example costs about a third of one that is trained on where there is no reverse pass.
+    share = 1 / 3 if executor == INTERPRETED else 1.0
+    steps = training + np.array([task.valid_samples / batch_size * share for task in tasks])
     # Nobody passes, so that only the first task is trained on.
     changes = {"steps": _PROBE_STEPS, "valid_samples": batch_size, "threshold": 2.0}
-    executor = choose_executor(config["evaluator"]["executor"], "row", True, int(training[0]))
     settings = {**config["evaluator"], "executor": executor}
     probe = {
         **config,
