@@ -201,7 +201,8 @@ def _forward_loop(schedule: Schedule, params, values: Values) -> None:
         return [now[slot] for slot in carried], {slot: now[slot][0] for slot in kept & inside}
 
     start = [jnp.zeros((1, *values.shapes[slot])) for slot in carried]
-    values.stacks.update(lax.scan(step, start, given)[1])
+    # The length is said for loops that read nothing from outside.
+    values.stacks.update(lax.scan(step, start, given, length=schedule.steps)[1])
 
 
 def _backward_loop(schedule: Schedule, params, values: Values, of_values: _Stacks) -> dict[int, jax.Array]:
@@ -264,4 +265,4 @@ def _backward_loop(schedule: Schedule, params, values: Values, of_values: _Stack
         carry = [before[slot] if slot in before else jnp.zeros((1, *values.shapes[slot])) for slot in carried]
         return carry, found
 
-    return lax.scan(step, start, (given, late), reverse=True)[1]
+    return lax.scan(step, start, (given, late), length=schedule.steps, reverse=True)[1]

@@ -240,6 +240,20 @@ def test_padding_of_parameters_stays_zero_in_the_batched_executor():
     np.testing.assert_allclose(slow.losses, fast.losses, rtol=1e-4)
 
 
+def test_a_loop_may_read_nothing_from_outside():
+    """A cycle without input and parameters, which is added to what comes from the input."""
+    cycle = [(4, 2, "recursion"), (2, 2, "sigmoid"), (2, 4, "add")]
+    block = from_edges(7, [*cycle, (0, 6, "matmul"), (1, 6, "matmul"), (4, 6, "recursion")])
+    program = construct_graphs([block])
+    trials = Trials(program, np.arange(2, dtype=np.uint32)[None], np.array([20]))
+    slow, fast, together = (
+        each.train(trials, make_setting(), batches) for each in (interpreted, fused, batched)
+    )
+    assert not fast.errors
+    np.testing.assert_allclose(fast.losses, slow.losses, rtol=1e-4)
+    np.testing.assert_allclose(together.losses, slow.losses, rtol=1e-4)
+
+
 def test_programs_alike_but_for_their_heads_are_compiled_apart():
     """Their arrays look alike to a compiler; what differs is static."""
     task = make_setting().task
