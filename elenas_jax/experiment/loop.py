@@ -101,8 +101,9 @@ def search(
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
     on_generation: Callable[[dict[str, Any]], None] = lambda row: None,
     stop_requested: Callable[[], bool] = lambda: False,
+    until: Callable[[list[Row]], str] = lambda candidates: "",
 ) -> Outcome:
-    """Runs generations until a limit of the config is reached or somebody stops the run.
+    """Runs generations until a limit of the config is reached, a goal is, or somebody stops the run.
 
     Args:
       experiment: what to do.
@@ -113,6 +114,8 @@ def search(
       on_chunk: gets (trained, to train) of the generation in flight after each chunk.
       on_generation: gets each generation's line of metrics.
       stop_requested: asked after each chunk and generation.
+      until: gets the candidates of a generation when all of it is saved; what it says other than "" is the
+        goal that ends the run.
     """
     rows = list(rows)
 
@@ -125,13 +128,15 @@ def search(
         if stop_requested():
             return Outcome(len(rows), "")
         try:
-            row, state = _one_generation(experiment, archive, state, rows, check_stop)
+            row, state, candidates = _one_generation(experiment, archive, state, rows, check_stop)
         except Interrupted:
             return Outcome(len(rows), "")
         files.append_metrics(run, row)
         rows.append(row)
         state = checkpoints.save(len(rows), state)
         on_generation(row)
+        if reached := until(candidates):
+            return Outcome(len(rows), reached)
     return Outcome(len(rows), why)
 
 
@@ -141,8 +146,8 @@ def _one_generation(
     state: PyTree,
     rows: list[dict[str, Any]],
     on_chunk: Callable[[int, int], None],
-) -> tuple[dict[str, Any], PyTree]:
-    """Asks, evaluates, tells and archives; returns the line of metrics and the state after."""
+) -> tuple[dict[str, Any], PyTree, list[Row]]:
+    """Asks, evaluates, tells and archives; returns the line of metrics, the state after and candidates."""
     strategy, evaluator, generation = experiment.strategy, experiment.evaluator, len(rows)
     key_ask, key_tell = generation_keys(experiment.run_key, generation)
     started = time.perf_counter()
@@ -188,7 +193,7 @@ def _one_generation(
         "seconds_strategy": asked_at - started + told_at - evaluated_at,
         "seconds": time.perf_counter() - started,
     }
-    return row, told
+    return row, told, candidates
 
 
 def _policy_steps(asked: PyTree) -> int:

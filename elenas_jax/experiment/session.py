@@ -21,7 +21,7 @@ from rich.console import Console
 
 from elenas_jax.evaluation.parallel import configure_devices
 from elenas_jax.experiment import run_dir as files
-from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive
+from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive, Row
 from elenas_jax.experiment.build import build
 from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.experiment.config import FREE_KEYS, check_config
@@ -39,6 +39,7 @@ def run(
     path: str | os.PathLike,
     *,
     console: Console | None = None,
+    until: Callable[[list[Row]], str] = lambda candidates: "",
 ) -> Outcome:
     """Runs the search of `config` in the folder `path`, or goes on with it.
 
@@ -46,6 +47,7 @@ def run(
       config: see `config`; what it leaves out has its default.
       path: new, empty, or a run folder of the same config.
       console: where the plan and the progress are shown.
+      until: a goal that ends the run, see `loop.search`.
 
     Returns:
       How it ended. `why` is empty if Ctrl-C (or SIGTERM) ended it; all that was done is saved then.
@@ -80,7 +82,7 @@ def run(
             if stored:  # limits and the like may have changed
                 files.write_json(run.config, resolved | {"plan": stored.get("plan")})
             console.print(plan_table(experiment, run, rows))
-            outcome = _search(experiment, run, archive, checkpoints, state, rows, console)
+            outcome = _search(experiment, run, archive, checkpoints, state, rows, console, until)
     if outcome.why:
         console.print(f"Done: {outcome.why} reached. Run folder: {run.path}", soft_wrap=True)
     else:
@@ -181,6 +183,7 @@ def _search(
     state: PyTree,
     rows: list[dict[str, Any]],
     console: Console,
+    until: Callable[[list[Row]], str],
 ) -> Outcome:
     """Runs the loop with everything that shows it and stops it."""
     folder = run.path / "tensorboard" if experiment.config["tensorboard"] else None
@@ -204,6 +207,7 @@ def _search(
             on_chunk=progress.chunk,
             on_generation=on_generation,
             stop_requested=stop_requested,
+            until=until,
         )
 
 

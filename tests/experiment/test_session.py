@@ -260,3 +260,16 @@ def test_the_compilation_cache_keeps_its_newest_files(tmp_path):
         "jit_segment-new-cache",
     ]
     session._prune(tmp_path / "missing", 0)
+
+
+def test_a_goal_ends_a_run_which_can_go_on_later(tmp_path):
+    seen = []
+
+    def until(candidates):
+        seen.append({row.generation for row in candidates})
+        return "a goal" if len(seen) == 2 else ""
+
+    outcome = session.run(CONFIG, tmp_path, console=Console(file=io.StringIO()), until=until)
+    assert (outcome.why, outcome.num_generations) == ("a goal", 2)
+    assert seen == [{0}, {1}]
+    assert session.run(CONFIG, tmp_path, console=Console(file=io.StringIO())).why == "3 generations"

@@ -1,0 +1,149 @@
+"""Bars that a search wants a block to clear: thresholds of the ladder, or a known block as reference.
+
+*LSTM-class*: on each task the mean over ten seeds is at least the LSTM's over the same ten seeds (same
+data keys), less 0.01, with at most half of its parameters. One seed says little on near misses (the LSTM
+itself ranges over 0.72 to 0.97), so a candidate whose one seed of the search comes near is trained nine times
+more, and dropped as soon as its mean is far below.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from elenas_jax.evaluation.cache import MemoryCache
+from elenas_jax.experiment import run_dir as files
+from elenas_jax.experiment.archive import Row
+from elenas_jax.experiment.build import build_evaluator, build_space, build_tasks
+from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
+from elenas_jax.types import OK, PyTree
+
+_LEAST_SEEDS = 3  # before a candidate is dropped
+_FAR = 0.08  # below the reference: one seed, or a mean over few
+
+
+class Verdict(NamedTuple):
+    """A block over the bar."""
+
+    row: Row
+    metrics: dict[str, list[float]]  # by task, one a seed
+
+
+def ladder_passed(rows: Sequence[Row], config: Mapping[str, Any]) -> Verdict | None:
+    """Returns the best of those that reach the thresholds of all tasks, if any.
+
+    Args:
+      rows: candidates of a search on that config.
+      config: resolved.
+    """
+    passed = []
+    for row in rows:
+        metrics = json.loads(row.metrics)
+        thresholds = {name: config["tasks"][name]["threshold"] for name in config["ladder"]}
+        if row.status == OK and all((metrics[name] or 0.0) >= least for name, least in thresholds.items()):
+            passed.append(Verdict(row, {name: [metrics[name]] for name in thresholds}))
+    return max(passed, key=lambda each: each.row.score or 0.0, default=None)
+
+
+class ReferenceBar:
+    """A known block, trained over some seeds on all tasks of a config, and who is of its class."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        folder: Path,
+        *,
+        reference: str = "lstm",
+        num_seeds: int = 10,
+        margin: float = 0.01,
+        parameter_share: float = 0.5,
+    ) -> None:
+        """Trains nothing yet.
+
+        Args:
+          config: resolved; its thresholds only decide whom `first_over` looks at.
+          folder: where the reference's metrics are kept; a run folder.
+          reference: one of `KNOWN_BLOCKS`.
+          num_seeds: replicates 0 and up.
+          margin: below the reference's mean that is allowed.
+          parameter_share: of the reference's parameters that are allowed.
+        """
+        self.names = tuple(config["ladder"])
+        self.path = folder / "reference.json"
+        self.reference, self.num_seeds, self.margin = reference, num_seeds, margin
+        self.config, self.share = config, parameter_share
+        # Everybody is trained on every task: no threshold stops anyone.
+        tasks = {name: {**config["tasks"][name], "threshold": 0.0} for name in self.names}
+        everything = {**config, "tasks": tasks}
+        tasks_of_all = build_tasks(everything)
+        self.space = build_space(everything, tasks_of_all)
+        self.evaluator = build_evaluator(everything, tasks_of_all, MemoryCache())
+        self.seen: set[str] = set()
+
+    def first_over(self, rows: Sequence[Row]) -> Verdict | None:
+        """Returns the first of the candidates that is over the bar, if any; looks at each block once."""
+        near = []
+        for row in rows:
+            if row.hash not in self.seen and ladder_passed([row], self.config):
+                self.seen.add(row.hash)
+                near.append(row)
+        if not near:
+            return None
+        bar, most_parameters = self.measure_reference()
+        targets = bar.mean(0) - self.margin
+        of_one_seed = [[json.loads(row.metrics)[name] for name in self.names] for row in near]
+        near = [
+            row
+            for row, metrics in zip(near, of_one_seed, strict=True)
+            if row.parameters <= self.share * most_parameters and (metrics >= targets - _FAR).all()
+        ]
+        found = self._train([self.space.from_json(json.loads(row.candidate)) for row in near], targets)
+        for row, metrics in zip(near, found, strict=True):
+            mean = metrics.mean(0)
+            over = len(metrics) == self.num_seeds and bool((mean >= targets).all())
+            said = ", ".join(
+                f"{name} {value:.3f} ({target:.3f})"
+                for name, value, target in zip(self.names, mean, targets, strict=True)
+            )
+            logging.getLogger(__name__).warning(
+                "%s: %d seeds, means (least wanted): %s", row.hash[:8], len(metrics), said
+            )
+            if over:
+                return Verdict(row, dict(zip(self.names, metrics.T.tolist(), strict=True)))
+        return None
+
+    def measure_reference(self) -> tuple[np.ndarray, int]:
+        """Returns the reference's `[seeds, tasks]` metrics, and its parameters; trained once in a folder."""
+        if self.path.exists():
+            kept = files.read_json(self.path)
+            return np.array([kept["metrics"][name] for name in self.names]).T, int(kept["parameters"])
+        graphs = ComputationGraph(np.asarray(KNOWN_BLOCKS[self.reference].edges)[None])
+        found = [self.evaluator.evaluate(graphs, 0, replicate) for replicate in range(self.num_seeds)]
+        metrics = np.stack([each.metrics[0] for each in found])
+        parameters = int(found[0].parameters[0])
+        kept = {
+            "block": self.reference,
+            "parameters": parameters,
+            "metrics": dict(zip(self.names, metrics.T.tolist(), strict=True)),
+        }
+        files.write_json(self.path, kept)
+        return metrics, parameters
+
+    def _train(self, candidates: list[PyTree], targets: np.ndarray) -> list[np.ndarray]:
+        """Returns `[seeds, tasks]` metrics of each; fewer seeds of those that are far below."""
+        found: list[list[np.ndarray]] = [[] for _ in candidates]
+        going = list(range(len(candidates)))
+        for replicate in range(self.num_seeds):
+            if not going:
+                break
+            batch = jax.tree.map(lambda *leaves: np.stack(leaves), *(candidates[place] for place in going))
+            metrics = self.evaluator.evaluate(batch, 0, replicate).metrics
+            for place, one in zip(going, metrics, strict=True):
+                found[place].append(np.nan_to_num(np.asarray(one, np.float64)))
+            if replicate + 1 >= _LEAST_SEEDS:
+                going = [p for p in going if (np.mean(found[p], axis=0) >= targets - _FAR).all()]
+        return [np.stack(each) for each in found]

@@ -1,0 +1,78 @@
+"""Bars: thresholds of the ladder, and a known block as reference."""
+
+import json
+
+import numpy as np
+import pytest
+
+from elenas_jax.experiment import bars
+from elenas_jax.experiment.archive import Row
+from elenas_jax.experiment.bars import ReferenceBar, ladder_passed
+from elenas_jax.experiment.config import check_config
+from elenas_jax.graphs import KNOWN_BLOCKS
+from elenas_jax.spaces.elenas import to_json
+from elenas_jax.types import DIVERGED, OK
+
+TASK = {"negatives": "near_miss", "length": 10, "steps": 4, "valid_samples": 32, "threshold": 0.1}
+
+
+def make_row(block="elman", status=OK, parameters=10, **metrics) -> Row:
+    graph = to_json(KNOWN_BLOCKS[block])
+    return Row(
+        0, 0, block * 4, 1, status, "ok", 0, 0, 1.0, parameters, 1.0, 4, 1.0,
+        json.dumps(metrics), json.dumps(graph),
+    )  # fmt: skip
+
+
+def test_a_ladder_is_passed_by_who_reaches_every_threshold():
+    config = check_config({"ladder": ("adding", "reber"), "tasks": {"adding": {"threshold": 0.4}}})
+    good = make_row(adding=0.4, reber=0.8)
+    assert ladder_passed([good], config).metrics == {"adding": [0.4], "reber": [0.8]}
+    others = [
+        make_row(adding=0.39, reber=0.9),
+        make_row(adding=0.9, reber=None),
+        make_row(adding=0.9, reber=0.9, status=DIVERGED),
+    ]
+    assert ladder_passed(others, config) is None
+    assert ladder_passed([*others, good], config).row is good
+
+
+@pytest.fixture
+def config():
+    return check_config(
+        {
+            "ladder": ("reber",),
+            "tasks": {"reber": TASK},
+            "space": {"name": "elenas", "num_nodes": KNOWN_BLOCKS["elman"].num_nodes},
+            "evaluator": {"hidden_features": 8, "batch_size": 8, "num_devices": 1},
+        }
+    )
+
+
+def test_a_block_is_of_the_class_of_itself(tmp_path, config):
+    def bar(**changes):
+        return ReferenceBar(config, tmp_path, reference="elman", num_seeds=4, **changes)
+
+    one = bar(parameter_share=1.0)
+    metrics, parameters = one.measure_reference()
+    assert metrics.shape == (4, 1) and len(np.unique(metrics)) > 1
+    row = make_row(parameters=parameters, reber=1.0)
+    verdict = one.first_over([row])
+    np.testing.assert_allclose(verdict.metrics["reber"], metrics[:, 0])
+    assert one.first_over([row]) is None  # once is enough
+    assert bar(parameter_share=0.5).first_over([row]) is None
+    # The reference is trained once in a folder.
+    again = bar(parameter_share=1.0)
+    kept = json.loads((tmp_path / "reference.json").read_text())
+    assert kept["block"] == "elman" and kept["parameters"] == parameters
+    kept["metrics"]["reber"] = [1.5] * 4
+    (tmp_path / "reference.json").write_text(json.dumps(kept))
+    assert again.first_over([make_row(parameters=parameters, reber=1.5)]) is None  # four means below
+
+
+def test_who_is_far_below_is_dropped_early(tmp_path, config):
+    one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=6, parameter_share=1.0)
+    candidate = one.space.from_json(json.loads(make_row().candidate))
+    low, high = (one._train([candidate], np.array([target]))[0] for target in (0.0, 2.0))
+    assert len(low) == 6 and len(high) == bars._LEAST_SEEDS
+    np.testing.assert_array_equal(low[: len(high)], high)
