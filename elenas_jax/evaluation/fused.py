@@ -114,7 +114,8 @@ def make_segment(
             state.finite & jnp.isfinite(loss),
         )
 
-    def segment(state: FusedState, inputs, targets, corrections, num_steps, train) -> FusedState:
+    # Its name is that of entries in the compilation cache, by which sessions prune them.
+    def fused_segment(state: FusedState, inputs, targets, corrections, num_steps, train) -> FusedState:
         inputs = jnp.swapaxes(inputs[..., : task.in_features], 1, 2)
 
         def condition(loop):
@@ -128,7 +129,7 @@ def make_segment(
         zero = jnp.zeros(())
         return jax.lax.while_loop(condition, body, (0, state._replace(loss_sum=zero, right_sum=zero)))[1]
 
-    return segment
+    return fused_segment
 
 
 def initial_state(program: Program, params: dict) -> FusedState:

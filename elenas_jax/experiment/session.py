@@ -120,7 +120,7 @@ def prepare(resolved: Mapping[str, Any], console: Console) -> None:
 def _prune(folder: Path, most_bytes: int) -> None:
     """Deletes fused candidates from the compilation cache, oldest first: they hardly ever come back."""
     found = []
-    for path in folder.glob("jit_segment-*-cache"):
+    for path in folder.glob("jit_fused_segment-*-cache"):
         with contextlib.suppress(OSError):  # another session may prune too
             found.append((path.stat().st_mtime, path.stat().st_size, path))
     surplus = sum(size for _, size, _ in found) - most_bytes
