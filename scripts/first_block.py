@@ -37,7 +37,7 @@ from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
-from elenas_jax.experiment.run_dir import read_metrics, run_dir, write_json
+from elenas_jax.experiment.run_dir import read_json, read_metrics, run_dir, write_json
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, run
 
 _BAR = flags.DEFINE_enum("bar", "paper", first_block.BARS, "What a block has to reach.")
@@ -53,7 +53,7 @@ def search_for(folder: Path, config: dict[str, Any], bar: str, console: Console)
     files = run_dir(folder)
     kept = files.path / "found.json"
     if kept.exists():
-        return True, json.loads(kept.read_text())
+        return True, read_json(kept)
     # Sessions before this one.
     before = sum(row["seconds"] for row in read_metrics(files)) if files.config.exists() else 0.0
     verdicts: list[Verdict] = []

@@ -251,7 +251,9 @@ def test_a_compilation_cache_that_cannot_be_written(tmp_path):
 
 
 def test_the_compilation_cache_keeps_its_newest_files(tmp_path):
-    for age, name in enumerate(("jit_fused_segment-new-cache", "jit_fused_segment-old-cache", "jit_ask-other-cache")):
+    for age, name in enumerate(
+        ("jit_fused_segment-new-cache", "jit_fused_segment-old-cache", "jit_ask-other-cache")
+    ):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     session._prune(tmp_path, 150)
