@@ -141,11 +141,13 @@ class Growth(NamedTuple):
 
     num_steps: int  # most steps an episode takes
     num_actions: int
-    start: Callable  # key -> state (draws the order of edges where that is random)
+    num_stages: int  # sizes that a search may grow through; 1 if candidates have one size
+    start: Callable  # key, stage (the last one if not given) -> state; draws the order where it is random
     valid_actions: Callable  # state -> [K] bool
     extend: Callable  # state, action -> state
     is_done: Callable  # state -> [] bool
     candidate: Callable  # state -> candidate as it stands
+    actions: Callable  # state at the start, candidate -> [S] int32, the actions that build it
     observe: Callable  # state -> Observation
     shaping: Callable  # state before, state after, Evaluation row -> [] float32
 

@@ -215,7 +215,7 @@ def train_ours(
     lanes = _LANES if parallel.is_cpu() else _ACCELERATOR_LANES
     setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, lanes, memory)
 
-    def batches(kind: int, first: int):
+    def batches(_: int, kind: int, first: int):
         which = (first * (kind == TRAIN) + np.arange(SEGMENT_STEPS)) % len(data[0])
         return data[0][which], data[1][which]
 
@@ -234,7 +234,9 @@ def train_ours(
             chunk = rows[first : first + devices * lanes]
             which = [places[row] for row in chunk]
             program = jax.tree.map(lambda *leaves: np.stack(leaves), *(population.programs[c] for c in which))
-            trials = Trials(program, population.weights[which], np.full(len(which), steps))
+            trials = Trials(
+                program, population.weights[which], np.full(len(which), steps), np.zeros(len(which), int)
+            )
             outcome = TRAIN_WITH[name](trials, setting, batches)
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds

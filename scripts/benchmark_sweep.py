@@ -138,7 +138,7 @@ def time_point(
     programs = jax.tree.map(lambda leaf: np.stack([leaf] * candidates), program)
 
     def train(num_steps: int) -> float:
-        trials = Trials(programs, weights, np.full(candidates, num_steps))
+        trials = Trials(programs, weights, np.full(candidates, num_steps), np.zeros(candidates, int))
         start = time.perf_counter()
         if executor == FUSED:
             outcome = fused.train(trials, setting, lambda *_: data, level=1)

@@ -2,7 +2,7 @@
 
 from elenas_jax.evaluation.cache import Cache, MemoryCache, Record
 from elenas_jax.evaluation.ladder import ladder_score, passes
-from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
+from elenas_jax.evaluation.population import Evaluator, evaluate_seeds, make_population_evaluator
 from elenas_jax.evaluation.records import evaluate
 
 __all__ = (
@@ -11,6 +11,7 @@ __all__ = (
     "MemoryCache",
     "Record",
     "evaluate",
+    "evaluate_seeds",
     "ladder_score",
     "make_population_evaluator",
     "passes",

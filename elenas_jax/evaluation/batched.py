@@ -7,6 +7,7 @@ other executors have no such dependence.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +69,7 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     if (find_layout(trials.program) != LAYOUTS.index("row")).any():
         raise ValueError("The batched executor trains programs whose values are rows.")
     num, per_device = len(trials.steps), setting.per_device
+    own = functools.partial(batches, int(trials.replicates[0]))
     schedules = [make_schedule(_take(trials.program, c), setting.task.time_steps) for c in range(num)]
     # Programs without a loop need few steps of the sequence; beside one that loops they would run all.
     groups = [np.flatnonzero([bool(each.inside) == loops for each in schedules]) for loops in (True, False)]
@@ -78,9 +80,14 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
         first = 0
         while first < len(group):
             chunk = group[first : first + setting.devices * per_device]
-            part = Trials(_take(trials.program, chunk), trials.weights[chunk], trials.steps[chunk])
+            part = Trials(
+                _take(trials.program, chunk),
+                trials.weights[chunk],
+                trials.steps[chunk],
+                trials.replicates[chunk],
+            )
             try:
-                found = _train_chunk(part, [schedules[c] for c in chunk], setting, batches)
+                found = _train_chunk(part, [schedules[c] for c in chunk], setting, own)
             except MemoryError:
                 if per_device == 1:
                     raise
@@ -158,7 +165,7 @@ def _compiled(shape: _Shape) -> parallel.Mapped:
     return parallel.map_over_devices(make_segment(shape), shape.devices, split=split)
 
 
-def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Batches):
+def _train_chunk(trials: Trials, schedules: list, setting: Setting, batches: Callable):
     """Returns `[C]` metrics, whether all losses were finite, and losses.
 
     Raises:

@@ -33,6 +33,7 @@ class Trials(NamedTuple):
     program: Program  # [B]
     weights: np.ndarray  # [B, ...] key data of the weights
     steps: np.ndarray  # [B] training steps
+    replicates: np.ndarray  # [B] of the data; all the same but for the fused executor
 
 
 class Outcome(NamedTuple):
@@ -58,9 +59,9 @@ class Setting(NamedTuple):
     memory: int  # bytes a device may use
 
 
-# `batches(kind, first)`: `[G, N, T, F]` inputs and `[G, N, O]` targets of G steps from `first` on, on
-# a host array or device; kind is TRAIN or VALIDATION. G is SEGMENT_STEPS.
-Batches = Callable[[int, int], tuple[jax.Array, jax.Array]]
+# `batches(replicate, kind, first)`: `[G, N, T, F]` inputs and `[G, N, O]` targets of G steps from `first`
+# on, on a host array or device; kind is TRAIN or VALIDATION. G is SEGMENT_STEPS.
+Batches = Callable[[int, int, int], tuple[jax.Array, jax.Array]]
 
 
 def out_of_memory(needed: int, setting: Setting) -> MemoryError:

@@ -227,7 +227,7 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
     """
     num, devices = len(trials.steps), setting.devices
     parallel.compiler_options()  # finds out what there is before threads ask
-    data = batches(TRAIN, 0)
+    data = batches(int(trials.replicates[0]), TRAIN, 0)
     programs, states, identities = [], [], []  # programs with their schedules and levels
     for place in range(num):
         program = jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], trials.program)
@@ -255,7 +255,8 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
                 if needed > setting.memory:
                     raise out_of_memory(needed, setting)
                 steps = int(trials.steps[place])
-                found.append(_train_one(run, states[place], steps, setting, batches, device, stop))
+                own = functools.partial(batches, int(trials.replicates[place]))
+                found.append(_train_one(run, states[place], steps, setting, own, device, stop))
             except Exception as error:
                 errors[place] = error
                 _COMPILATIONS.forget((identities[place], device))
@@ -314,7 +315,7 @@ def _train_one(
     state: FusedState,
     steps: int,
     setting: Setting,
-    batches: Batches,
+    batches: Callable,  # as `Batches`, of one replicate
     device: int,
     stop: threading.Event,
 ) -> tuple[float, bool, float]:

@@ -6,6 +6,7 @@ however many candidates there are; unused room costs next to nothing.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -76,6 +77,7 @@ def train(trials: Trials, setting: Setting, batches: Batches) -> Outcome:
       MemoryError: if not even one fits.
     """
     task = setting.task
+    batches = functools.partial(batches, int(trials.replicates[0]))
     padding = find_padding(trials.program, setting.width, task.time_steps)
     width = layout_width(padding.kind, setting.width, task.time_steps)
     layout = Layout(padding.kind, width, task.time_steps, last_only=True, operations=padding.operations)
@@ -145,7 +147,7 @@ def _prepare(chunk: _Chunk, setting: Setting) -> _Prepared:
 _NEEDED: dict[tuple, int] = {}
 
 
-def _memory_needed(chunk: _Chunk, setting: Setting, batches: Batches) -> int:
+def _memory_needed(chunk: _Chunk, setting: Setting, batches: Callable) -> int:
     """Asks the compiled program, once for each; what is compiled for it is what runs later."""
     shape = (setting.batch_size, setting.learning_rate, setting.devices, setting.per_device)
     program = chunk.trials.program
@@ -159,7 +161,7 @@ def _memory_needed(chunk: _Chunk, setting: Setting, batches: Batches) -> int:
     return _NEEDED[key]
 
 
-def _train_chunk(chunk: _Chunk, setting: Setting, batches: Batches):
+def _train_chunk(chunk: _Chunk, setting: Setting, batches: Callable):
     """Returns `[B]` metrics, whether all losses were finite, and losses."""
     task, num = setting.task, len(chunk.trials.steps)
     lanes, code, steps, states, segment = _prepare(chunk, setting)

@@ -76,8 +76,8 @@ def make_population_evaluator(
 
     Returns:
       `evaluate(candidates, budget, replicate=0, valid_candidates=None, on_chunk=None)` takes a batch of
-      graphs, `[B]` indices of budgets, the replicate of data and weights, `[B]` booleans (False rows
-      are skipped), and a function told (trained, to train) as chunks end.
+      graphs, `[B]` indices of budgets, the replicate of data and weights, one or `[B]`, `[B]` booleans
+      (False rows are skipped), and a function told (trained, to train) as chunks end.
 
     Raises:
       ValueError: for numbers out of range.
@@ -136,10 +136,11 @@ def make_population_evaluator(
             (canonical, str(int(budget)).encode(), str(int(replicate)).encode(), encoded_settings)
         )
 
-    def evaluate(candidates, budget, replicate: int = 0, valid_candidates=None, on_chunk=None) -> Evaluation:
+    def evaluate(candidates, budget, replicate=0, valid_candidates=None, on_chunk=None) -> Evaluation:
         edges = np.asarray(candidates.edges)
         num = len(edges)
         budget = np.broadcast_to(np.asarray(budget, np.int32), (num,))
+        replicate = np.broadcast_to(np.asarray(replicate, np.int32), (num,))
         if budget.min(initial=0) < 0 or budget.max(initial=0) >= len(budgets):
             raise ValueError(
                 f"budget holds {budget.min()} to {budget.max()}; allowed are 0 to {len(budgets) - 1}."
@@ -149,7 +150,7 @@ def make_population_evaluator(
         chosen = np.flatnonzero(status == OK)
         graphs = {place: ComputationGraph(edges[place]) for place in chosen}
         keys = {
-            place: cache_key(canonical_bytes(graph, head), budget[place], replicate)
+            place: cache_key(canonical_bytes(graph, head), budget[place], replicate[place])
             for place, graph in graphs.items()
         }
         records = known.get(list(dict.fromkeys(keys.values())))
@@ -158,12 +159,16 @@ def make_population_evaluator(
             if keys[place] not in records and keys[place] not in missing:
                 graph = graphs[place]
                 missing[keys[place]] = Candidate(
-                    canonical_graph(graph, head), canonical_hash(graph, head), keys[place], int(budget[place])
+                    canonical_graph(graph, head),
+                    canonical_hash(graph, head),
+                    keys[place],
+                    int(budget[place]),
+                    int(replicate[place]),
                 )
         done = 0
         for chunk in trainer.chunks(list(missing.values())):
             scaled = [tuple(_scaled(count, budgets[one.budget]) for count in steps) for one in chunk]
-            found = trainer.train(chunk, scaled, replicate)
+            found = trainer.train(chunk, scaled)
             # Another machine, or another number of devices, may have the memory.
             known.put(
                 [
@@ -186,6 +191,26 @@ def make_population_evaluator(
         "memory_limit_gib": round(devices * memory / 2**30, 3),
     }
     return Evaluator(evaluate, cache_key, tuple(task.name for task in tasks), plan)
+
+
+def evaluate_seeds(evaluator: Evaluator, candidates: ComputationGraph, seeds: Sequence[int]) -> Evaluation:
+    """Trains each of `[B]` candidates with several seeds, side by side.
+
+    Args:
+      evaluator: its first budget is taken.
+      candidates: edges `[B, M, M]`.
+      seeds: replicates of data and weights, S of them.
+
+    Returns:
+      Rows `[S, B, ...]`.
+    """
+    edges = np.asarray(candidates.edges)
+    # Seeds of a candidate follow each other: what is compiled for one serves the next.
+    repeated = ComputationGraph(np.repeat(edges, len(seeds), axis=0))
+    found = evaluator.evaluate(repeated, 0, np.tile(np.asarray(seeds), len(edges)))
+    return Evaluation(
+        *(np.swapaxes(leaf.reshape(len(edges), len(seeds), *leaf.shape[1:]), 0, 1) for leaf in found)
+    )
 
 
 def _scaled(count: int, budget: float) -> int:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from elenas_jax.evaluation import parallel
-from elenas_jax.evaluation.population import make_population_evaluator
+from elenas_jax.evaluation.population import evaluate_seeds, make_population_evaluator
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.graphs import KNOWN_BLOCKS, REASONS, ComputationGraph, canonical_hash
 from elenas_jax.tasks import make_task
@@ -63,25 +63,25 @@ def evaluate(
         num_devices=num_devices,
     )
     batch = ComputationGraph(stack_graphs(listed))
-    found = [evaluator.evaluate(batch, 0, replicate=replicate) for replicate in range(seeds)]
+    found = evaluate_seeds(evaluator, batch, range(seeds))
     records = []
     for place, graph in enumerate(listed):
-        statuses = [int(one.status[place]) for one in found]
+        statuses = found.status[:, place].tolist()
         # The first thing that went wrong with any seed, or ok.
         status = next((each for each in statuses if each != OK), OK)
-        metrics = [float(one.metrics[place, 0]) for one in found]
+        metrics = [float(metric) for metric in found.metrics[:, place, 0]]
         records.append(
             {
                 "name": names[place],
                 "hash": canonical_hash(graph, head),
                 "status": explain_status(status, REASONS),
-                "score": float(np.mean([one.score[place] for one in found])),
+                "score": float(np.mean(found.score[:, place])),
                 "metric": float(np.mean(metrics)),
                 "metric_std": float(np.std(metrics)),
                 "metrics": metrics,
-                "parameters": int(found[0].parameters[place]),
-                "flops": float(found[0].flops[place]),
-                "steps": int(found[0].train_steps[place]),
+                "parameters": int(found.parameters[0, place]),
+                "flops": float(found.flops[0, place]),
+                "steps": int(found.train_steps[0, place]),
             }
         )
     return records

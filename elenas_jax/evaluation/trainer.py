@@ -43,6 +43,7 @@ class Candidate(NamedTuple):
     hash: str
     key: bytes
     budget: int
+    replicate: int  # of data and weights
 
 
 class Trainer:
@@ -126,7 +127,7 @@ class Trainer:
             group[first : first + size] for group in groups.values() for first in range(0, len(group), size)
         ]
 
-    def train(self, chunk: list[Candidate], steps: list[tuple[int, ...]], replicate: int) -> list[Record]:
+    def train(self, chunk: list[Candidate], steps: list[tuple[int, ...]]) -> list[Record]:
         """Takes a chunk up the ladder. What fails is a record, never an exception."""
         start = time.perf_counter()
         metrics = np.full((len(chunk), len(self.tasks)), np.nan)
@@ -141,8 +142,8 @@ class Trainer:
                 parameters[:] = num_parameters(program)
                 flops[:] = num_flops(program, task.time_steps)
             wanted = np.array([steps[place][level] for place in alive])
-            hashes = [chunk[place].hash for place in alive]
-            metric, found = self._try_task(program, task, hashes, wanted, replicate)
+            ours = [chunk[place] for place in alive]
+            metric, found = self._try_task(program, task, ours, wanted)
             taken[alive] += wanted
             metrics[alive, level], status[alive] = metric, found
             passed = [ok == OK and passes(task, value) for ok, value in zip(found, metric, strict=True)]
@@ -163,32 +164,35 @@ class Trainer:
             for place in range(len(chunk))
         ]
 
-    def _try_task(self, program: Program, task: Task, hashes, steps: np.ndarray, replicate: int):
+    def _try_task(self, program: Program, task: Task, ours: list[Candidate], steps: np.ndarray):
         """As `_train_task`, but returns `[B]` statuses: a crash is a result, not the end of a search.
 
         Where a chunk fails its candidates are tried one by one, so that none pays for another.
         """
         try:
-            metrics, finite, errors = self._train_task(program, task, hashes, steps, replicate)
+            metrics, finite, errors = self._train_task(program, task, ours, steps)
             status = np.where(finite, OK, DIVERGED)
             for place, error in errors.items():
-                status[place] = _failure(error, hashes[place], task)
+                status[place] = _failure(error, ours[place].hash, task)
             return metrics, status
         except Exception as error:
-            if len(hashes) > 1:
+            if len(ours) > 1:
                 alone = [
-                    self._try_task(_take(program, one), task, [hashes[one[0]]], steps[one], replicate)
-                    for one in np.arange(len(hashes))[:, None]
+                    self._try_task(_take(program, one), task, [ours[one[0]]], steps[one])
+                    for one in np.arange(len(ours))[:, None]
                 ]
                 return np.concatenate([each for each, _ in alone]), np.concatenate(
                     [each for _, each in alone]
                 )
-            return np.array([np.nan]), np.array([_failure(error, hashes[0], task)])
+            return np.array([np.nan]), np.array([_failure(error, ours[0].hash, task)])
 
-    def _train_task(self, program: Program, task: Task, hashes, steps: np.ndarray, replicate: int):
+    def _train_task(self, program: Program, task: Task, ours: list[Candidate], steps: np.ndarray):
         """Trains on one task; returns `[B]` validation metrics, whether all losses were finite, errors."""
-        num = len(hashes)
-        weights = np.stack([jax.random.key_data(weights_key(self.run_key, one, replicate)) for one in hashes])
+        num = len(ours)
+        weights = np.stack(
+            [jax.random.key_data(weights_key(self.run_key, one.hash, one.replicate)) for one in ours]
+        )
+        replicates = np.array([one.replicate for one in ours])
         setting = Setting(
             task,
             self.batch_size,
@@ -199,7 +203,7 @@ class Trainer:
             self.per_device,
             self.memory,
         )
-        batches = functools.partial(self._batches, task, replicate)
+        batches = functools.partial(self._batches, task)
         layouts = [LAYOUTS[int(index)] for index in find_layout(program)]
         loops = [has_loop(_take(program, np.array(place)), task.time_steps) for place in range(num)]
         kinds = zip(layouts, loops, steps.tolist(), strict=True)
@@ -207,9 +211,11 @@ class Trainer:
         errors: dict[int, Exception] = {}
         metrics, finite = np.zeros(num), np.zeros(num, bool)
         for name, train in TRAIN_WITH.items():
-            places = np.flatnonzero(chosen == name)
-            if len(places):
-                trials = Trials(_take(program, places), weights[places], steps[places])
+            of_executor = np.flatnonzero(chosen == name)
+            # Only fused programs, of one candidate each, may see different data.
+            data = replicates[of_executor] if name != FUSED else np.zeros_like(of_executor)
+            for places in (of_executor[data == each] for each in np.unique(data)):
+                trials = Trials(_take(program, places), weights[places], steps[places], replicates[places])
                 outcome = train(trials, setting, batches)
                 metrics[places], finite[places] = outcome.metrics, outcome.finite
                 errors |= {int(places[place]): error for place, error in outcome.errors.items()}

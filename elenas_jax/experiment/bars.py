@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from elenas_jax.evaluation.cache import MemoryCache
+from elenas_jax.evaluation.population import evaluate_seeds
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.build import build_evaluator, build_space, build_tasks
@@ -122,9 +123,8 @@ class ReferenceBar:
             kept = files.read_json(self.path)
             return np.array([kept["metrics"][name] for name in self.names]).T, int(kept["parameters"])
         graphs = ComputationGraph(np.asarray(KNOWN_BLOCKS[self.reference].edges)[None])
-        found = [self.evaluator.evaluate(graphs, 0, replicate) for replicate in range(self.num_seeds)]
-        metrics = np.stack([each.metrics[0] for each in found])
-        parameters = int(found[0].parameters[0])
+        found = evaluate_seeds(self.evaluator, graphs, range(self.num_seeds))
+        metrics, parameters = np.asarray(found.metrics[:, 0]), int(found.parameters[0, 0])
         kept = {
             "block": self.reference,
             "parameters": parameters,
@@ -137,13 +137,13 @@ class ReferenceBar:
         """Returns `[seeds, tasks]` metrics of each; fewer seeds of those that are far below."""
         found: list[list[np.ndarray]] = [[] for _ in candidates]
         going = list(range(len(candidates)))
-        for replicate in range(self.num_seeds):
-            if not going:
+        # Few seeds first: most are dropped after them.
+        for seeds in (range(_LEAST_SEEDS), range(_LEAST_SEEDS, self.num_seeds)):
+            if not going or not seeds:
                 break
             batch = jax.tree.map(lambda *leaves: np.stack(leaves), *(candidates[place] for place in going))
-            metrics = self.evaluator.evaluate(batch, 0, replicate).metrics
-            for place, one in zip(going, metrics, strict=True):
-                found[place].append(np.nan_to_num(np.asarray(one, np.float64)))
-            if replicate + 1 >= _LEAST_SEEDS:
-                going = [p for p in going if (np.mean(found[p], axis=0) >= targets - _FAR).all()]
+            metrics = evaluate_seeds(self.evaluator, batch, seeds).metrics
+            for place, of_seeds in zip(going, np.swapaxes(metrics, 0, 1), strict=True):
+                found[place] += list(np.nan_to_num(np.asarray(of_seeds, np.float64)))
+            going = [p for p in going if (np.mean(found[p], axis=0) >= targets - _FAR).all()]
         return [np.stack(each) for each in found]

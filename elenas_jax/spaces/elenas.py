@@ -47,6 +47,8 @@ def make_elenas(
     incoming: dict[str, dict[str, float]] | None = None,
     transforms: dict[str, float] | None = None,
     order: str = "subgraphs",
+    stages: Sequence[int] = (),
+    masks: bool = False,
     shaping: dict[str, float] | None = None,
     threshold: float = 0.8,
 ) -> SearchSpace:
@@ -62,6 +64,8 @@ def make_elenas(
       most_changes: edges that a mutation changes at most.
       incoming, transforms: changes to the sampler's probabilities, see `elenas_sampling`.
       order: of the edges in an episode, "subgraphs" or "random".
+      stages: numbers of nodes that episodes grow through during a search, such as (12, 22, 32).
+      masks: whether an episode's actions that can only lead to invalid graphs are forbidden.
       shaping: weights of reward shaping that differ from the paper's, see `ShapingWeights`.
       threshold: of the first task, for reward shaping.
     """
@@ -160,7 +164,14 @@ def make_elenas(
         drawing=lambda candidate: draw_network(_on_host(candidate), head),
         to_json=to_json,
         from_json=from_json,
-        growth=make_growth(choices, order=order, weights=shaping_weights(shaping or {}), threshold=threshold),
+        growth=make_growth(
+            choices,
+            order=order,
+            stages=stages,
+            masks=masks,
+            weights=shaping_weights(shaping or {}),
+            threshold=threshold,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ the order of `edge_order` or in a random one. Left open there and fixed here:
 Recursion edges from initial nodes count as none throughout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,7 +23,8 @@ from elenas_jax.graphs.computation import RECURSION, initial_nodes, intermediate
 from elenas_jax.graphs.convert import single_graph
 from elenas_jax.graphs.liveness import ILLEGITIMATE_RECURSION, SHAPES
 from elenas_jax.ops import COMBINING, TRANSFORMING
-from elenas_jax.spaces.elenas_sampling import Choices
+from elenas_jax.spaces.elenas_masks import make_masks
+from elenas_jax.spaces.elenas_sampling import Choices, actions_from_graph
 from elenas_jax.types import OK, Evaluation, Growth, Observation
 
 ORDERS = ("subgraphs", "random")
@@ -37,6 +38,7 @@ class GrowthState(NamedTuple):
     edges: jax.Array  # [M, M] int8
     rank: jax.Array  # [S] int16, the step at which each edge is predicted
     step: jax.Array  # [] int32, edges predicted so far
+    end: jax.Array  # [] int32, edges that are predicted at all: those among the nodes of a stage
 
 
 class ShapingWeights(NamedTuple):
@@ -92,6 +94,8 @@ def make_growth(
     choices: Choices,
     *,
     order: str = "subgraphs",
+    stages: Sequence[int] = (),
+    masks: bool = False,
     weights: ShapingWeights = PAPER_WEIGHTS,
     threshold: float = 0.8,
 ) -> Growth:
@@ -100,22 +104,35 @@ def make_growth(
     Args:
       choices: what may stand on each edge.
       order: "subgraphs" (target by target) or "random" (drawn anew for each episode).
+      stages: numbers of nodes that a search grows through, the last is all of them; () is that one alone.
+        An episode of a stage predicts the edges among its nodes, the others stay empty.
+      masks: whether actions that can only lead to invalid graphs are forbidden, see `elenas_masks`.
       weights: of the shaping terms.
       threshold: of the first task, for `first_task_missed`.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, ORDERS))}.")
+    sizes = _check_stages(stages, choices.num_nodes)
     num_steps = choices.num_steps
     ends = jnp.asarray(choices.order)
+    # [stages, S]: whether an edge is among the nodes of a stage.
+    belongs = np.max(choices.order, axis=1) < np.array(sizes)[:, None]
+    forbids = make_masks(choices) if masks else None
     log_prior = jnp.log(jnp.maximum(jnp.asarray(choices.probabilities), LEAST_PRIOR))
     observe_graph = _make_observer(choices)
 
-    def start(key: jax.Array) -> GrowthState:
+    def start(key: jax.Array, stage: jax.Array | int = len(sizes) - 1) -> GrowthState:
         rank = jnp.arange(num_steps, dtype=jnp.int16)
         if order == "random":
             rank = jax.random.permutation(key, rank)
+        end = jnp.int32(num_steps)
+        if len(sizes) > 1:
+            chosen = jnp.asarray(belongs)[stage]
+            # Edges of the stage come first, in the same order.
+            rank = jnp.argsort(jnp.argsort(rank + num_steps * ~chosen)).astype(jnp.int16)
+            end = jnp.sum(chosen, dtype=jnp.int32)
         edges = jnp.zeros((choices.num_nodes, choices.num_nodes), jnp.int8)
-        return GrowthState(edges, rank, jnp.int32(0))
+        return GrowthState(edges, rank, jnp.int32(0), end)
 
     def place(state: GrowthState) -> jax.Array:
         """Returns the edge that is predicted next, 0 after the end."""
@@ -126,10 +143,24 @@ def make_growth(
         source, target = ends[edge]
         code = jnp.asarray(choices.codes)[edge, action]
         edges = jnp.where(is_done(state), state.edges, state.edges.at[source, target].set(code))
-        return GrowthState(edges, state.rank, jnp.minimum(state.step + 1, num_steps))
+        return state._replace(edges=edges, step=jnp.minimum(state.step + 1, state.end))
 
     def is_done(state: GrowthState) -> jax.Array:
-        return state.step >= num_steps
+        return state.step >= state.end
+
+    def valid_actions(state: GrowthState) -> jax.Array:
+        edge = place(state)
+        valid = jnp.asarray(choices.valid_actions)[edge]
+        if forbids is None:
+            return valid
+        still_open = (state.rank > state.step) & (state.rank < state.end)
+        allowed = valid & ~forbids(state.edges, edge, still_open)
+        # Where the past has left nothing that could help, everything is as good.
+        return jnp.where(jnp.any(allowed), allowed, valid)
+
+    def actions(state: GrowthState, candidate: ComputationGraph) -> jax.Array:
+        by_edge = actions_from_graph(choices, candidate)
+        return by_edge[jnp.argsort(state.rank)]
 
     def observe(state: GrowthState) -> Observation:
         edge = place(state)
@@ -143,13 +174,24 @@ def make_growth(
         num_steps=num_steps,
         num_actions=choices.num_actions,
         start=start,
-        valid_actions=lambda state: jnp.asarray(choices.valid_actions)[place(state)],
+        num_stages=len(sizes),
+        valid_actions=valid_actions,
         extend=extend,
         is_done=is_done,
         candidate=lambda state: ComputationGraph(state.edges),
+        actions=actions,
         observe=observe,
         shaping=shaping,
     )
+
+
+def _check_stages(stages: Sequence[int], num_nodes: int) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in stages) or (num_nodes,)
+    if sizes[0] < 3 or any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)) or sizes[-1] != num_nodes:
+        raise ValueError(
+            f"stages is {sizes}; it must ascend from at least 3 nodes to num_nodes, which is {num_nodes}."
+        )
+    return sizes
 
 
 def _present(edges: jax.Array) -> jax.Array:

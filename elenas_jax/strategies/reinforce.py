@@ -16,7 +16,17 @@ import optax
 
 from elenas_jax.policies import GraphPolicy
 from elenas_jax.strategies.rewards import RewardFn, make_reward
-from elenas_jax.strategies.rollouts import PolicyFn, Rollout, make_policy, replay, roll_out, side_by_side
+from elenas_jax.strategies.rollouts import (
+    PolicyFn,
+    Rollout,
+    make_policy,
+    no_episodes,
+    replay,
+    rewards_to_go,
+    roll_out,
+    side_by_side,
+    stage_of,
+)
 from elenas_jax.types import (
     NOT_EVALUATED,
     OK,
@@ -64,6 +74,7 @@ class ReinforceState(NamedTuple):
     elites: Elites
     moments: Moments
     diagnostics: Array  # [len(DIAGNOSTICS)] float32, of the last update
+    generation: Array  # [] int32, the one that is asked for next
 
 
 class Batch(NamedTuple):
@@ -93,7 +104,9 @@ def make_reinforce(
     moments_decay: float = 0.8,
     width: int = 32,
     num_rounds: int = 2,
+    generations_per_stage: int = 0,
     reward_fn: RewardFn | None = None,
+    initial_params: PyTree | None = None,
 ) -> Strategy:
     """Builds REINFORCE.
 
@@ -114,7 +127,9 @@ def make_reinforce(
       max_gradient_norm: gradients are clipped to it.
       moments_decay: of the running moments that normalise returns, per generation.
       width, num_rounds: of the graph network.
+      generations_per_stage: of the space's growth, see `stage_of`; 0 starts with the last stage.
       reward_fn: see `rewards`; None is `make_reward(space)`.
+      initial_params: of the policy, from pre-training; None starts from nothing.
     """
     if batch_size % num_minibatches:
         raise ValueError(
@@ -132,21 +147,25 @@ def make_reinforce(
     def init(key: Array) -> ReinforceState:
         key_params, key_start = jax.random.split(key)
         start = growth.start(key_start)
-        params = model.init(key_params, growth.observe(start))
+        params = initial_params
+        if params is None:
+            params = model.init(key_params, growth.observe(start))
         return ReinforceState(
             params=params,
             opt_state=optimizer.init(params),
-            pending=_no_episodes(start, batch_size, growth.num_steps),
+            pending=no_episodes(start, batch_size, growth.num_steps),
             elites=Elites(
-                _no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf, jnp.float32)
+                no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf, jnp.float32)
             ),
             moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
             diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
+            generation=jnp.int32(0),
         )
 
     @jax.jit
     def ask(key: Array, state: ReinforceState) -> tuple[Proposal, ReinforceState]:
-        final, rollout = roll_out(growth, policy, state.params, key, batch_size)
+        stage = stage_of(state.generation, generations_per_stage, growth)
+        final, rollout = roll_out(growth, policy, state.params, key, batch_size, stage)
         candidates = jax.vmap(growth.candidate)(final)
         valid = jax.vmap(space.status)(candidates) == OK
         left_out = valid & (jnp.cumsum(valid) > num_trained)
@@ -190,7 +209,12 @@ def make_reinforce(
             ]
         )
         return state._replace(
-            params=params, opt_state=opt_state, elites=elites, moments=moments, diagnostics=diagnostics
+            params=params,
+            opt_state=opt_state,
+            elites=elites,
+            moments=moments,
+            diagnostics=diagnostics,
+            generation=state.generation + 1,
         )
 
     def tell(key: Array, state: ReinforceState, proposal: Proposal, evaluation: Evaluation) -> ReinforceState:
@@ -220,17 +244,6 @@ class Measures(NamedTuple):
     entropy: Array
     divergence: Array  # from the sampler, nats
     baseline_loss: Array
-
-
-def rewards_to_go(rewards: Array, discount: float) -> Array:
-    """Returns `[E, S]` discounted sums of each step's reward and those after it."""
-
-    def step(later: Array, reward: Array):
-        total = reward + discount * later
-        return total, total
-
-    _, returns = jax.lax.scan(step, jnp.zeros(rewards.shape[0]), rewards.T, reverse=True)
-    return returns.T
 
 
 def loss_and_gradient(
@@ -283,16 +296,6 @@ def _imitation_batch(growth: Growth, elites: Elites, imitation_weight: float) ->
     nothing = jnp.zeros(elites.episodes.actions.shape)
     return Batch(
         before, elites.episodes.actions, nothing, nothing, elites.episodes.valid_steps * share[:, None]
-    )
-
-
-def _no_episodes(start: PyTree, num_episodes: int, num_steps: int) -> Rollout:
-    shape = (num_episodes, num_steps)
-    return Rollout(
-        start=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), start),
-        actions=jnp.zeros(shape, jnp.int32),
-        log_probs=jnp.zeros(shape),
-        valid_steps=jnp.zeros(shape, bool),
     )
 
 

@@ -41,7 +41,7 @@ def side_by_side() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def make_policy(growth: Growth, model: ModelFn, exploration: float) -> PolicyFn:
+def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: bool = True) -> PolicyFn:
     """Makes a model choose among valid actions, with some draws from the space's sampler.
 
     Args:
@@ -49,6 +49,7 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float) -> PolicyFn:
       model: logits and baseline from an observation.
       exploration: share of the sampler in the policy's probabilities, 0 to below 1. Whatever the
         model has learned, that share of actions is as likely as in the sampler.
+      use_prior: whether the sampler is the space's own; if not, all valid actions are as likely.
     """
 
     def policy(params: PyTree, state: PyTree) -> Choice:
@@ -56,7 +57,7 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float) -> PolicyFn:
         valid_actions = growth.valid_actions(state)
         logits, baseline = model(params, observation)
         shown = observation.graph.globals
-        prior = jnp.zeros_like(logits) if shown is None else shown[0]
+        prior = jnp.zeros_like(logits) if shown is None or not use_prior else shown[0]
         # Not -inf: products with a probability of zero must stay finite, gradients included.
         log_probs = jax.nn.log_softmax(jnp.where(valid_actions, logits, -1e9))
         prior = jax.nn.log_softmax(jnp.where(valid_actions, prior, -1e9))
@@ -68,9 +69,22 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float) -> PolicyFn:
 
 
 def roll_out(
-    growth: Growth, policy: PolicyFn, params: PyTree, key: Array, num_episodes: int
+    growth: Growth,
+    policy: PolicyFn,
+    params: PyTree,
+    key: Array,
+    num_episodes: int,
+    stage: Array | int | None = None,
 ) -> tuple[PyTree, Rollout]:
     """Plays episodes from start to end.
+
+    Args:
+      growth: what is built.
+      policy: how it is chosen.
+      params: of the policy.
+      key: of the draws.
+      num_episodes: E.
+      stage: of the growth; None is its last.
 
     Returns:
       States after the last step, leaves `[E, ...]`, and what was done.
@@ -83,7 +97,7 @@ def roll_out(
 
     def episode(key_episode: Array):
         key_start, key_actions = jax.random.split(key_episode)
-        start = growth.start(key_start)
+        start = growth.start(key_start, growth.num_stages - 1 if stage is None else stage)
         final, taken = jax.lax.scan(step, start, jax.random.split(key_actions, growth.num_steps))
         return final, Rollout(start, *taken)
 
@@ -102,3 +116,42 @@ def replay(growth: Growth, rollout: Rollout) -> tuple[PyTree, PyTree]:
         return jax.lax.scan(step, start, actions)[1]
 
     return jax.vmap(episode)(rollout.start, rollout.actions)
+
+
+def no_episodes(start: PyTree, num_episodes: int, num_steps: int) -> Rollout:
+    """Returns episodes of which no step is valid, as room for others.
+
+    Args:
+      start: any state, for its shapes.
+    """
+    shape = (num_episodes, num_steps)
+    return Rollout(
+        start=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_episodes, *leaf.shape)), start),
+        actions=jnp.zeros(shape, jnp.int32),
+        log_probs=jnp.zeros(shape),
+        valid_steps=jnp.zeros(shape, bool),
+    )
+
+
+def rewards_to_go(rewards: Array, discount: float) -> Array:
+    """Returns `[E, S]` discounted sums of each step's reward and those after it."""
+
+    def step(later: Array, reward: Array):
+        total = reward + discount * later
+        return total, total
+
+    _, returns = jax.lax.scan(step, jnp.zeros(rewards.shape[0]), rewards.T, reverse=True)
+    return returns.T
+
+
+def stage_of(generation: Array, generations_per_stage: int, growth: Growth) -> Array:
+    """Returns the `[]` int32 stage of a generation: each lasts as long, the last one to the end.
+
+    Args:
+      generation: `[]` int32, from 0 on.
+      generations_per_stage: 0 is the last stage from the start.
+    """
+    last = growth.num_stages - 1
+    if not generations_per_stage:
+        return jnp.int32(last)
+    return jnp.minimum(generation // generations_per_stage, last).astype(jnp.int32)

@@ -47,11 +47,13 @@ def construct_graphs(graphs):
 def make_trials(names, steps=STEPS):
     program = construct_graphs([KNOWN_BLOCKS[name] for name in names])
     keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.key(5), c))(np.arange(len(names)))
-    return Trials(program, np.asarray(jax.random.key_data(keys)), np.full(len(names), steps))
+    return Trials(
+        program, np.asarray(jax.random.key_data(keys)), np.full(len(names), steps), np.zeros(len(names), int)
+    )
 
 
-def batches(kind, first):
-    rng = np.random.default_rng((kind, first))
+def batches(replicate, kind, first):
+    rng = np.random.default_rng((kind, first, replicate))
     task = make_setting().task
     inputs = rng.normal(size=(SEGMENT_STEPS, BATCH, LENGTH, task.in_features)).astype(np.float32)
     return inputs, (inputs[:, :, -2, :1] > 0).astype(np.float32)
@@ -77,8 +79,8 @@ def test_executors_agree(layout, level):
 def test_a_candidate_stops_at_its_own_steps_and_at_a_loss_that_is_not_finite():
     trials = make_trials(("elman", "elman"))._replace(steps=np.array([3, 7]))
 
-    def poisoned(kind, first):
-        inputs, targets = batches(kind, first)
+    def poisoned(replicate, kind, first):
+        inputs, targets = batches(replicate, kind, first)
         inputs[5:] = np.inf if kind == TRAIN else inputs[5:]
         return inputs, targets
 
@@ -211,8 +213,8 @@ def test_the_batched_executor_agrees_and_every_candidate_takes_its_own_steps():
     trials = make_trials(("elman", "elena2", "elman"), steps=SEGMENT_STEPS + 6)
     trials = trials._replace(steps=np.array([SEGMENT_STEPS + 6, 3, 9]))
 
-    def poisoned(kind, first):
-        inputs, targets = batches(kind, first)
+    def poisoned(replicate, kind, first):
+        inputs, targets = batches(replicate, kind, first)
         inputs[5:] = np.inf if kind == TRAIN and first else inputs[5:]
         return inputs, targets
 
@@ -235,7 +237,9 @@ def test_padding_of_parameters_stays_zero_in_the_batched_executor():
     block = from_edges(7, products + others)
     setting = make_setting()._replace(width=16)  # blocks are 8 wide
     program = construct_graphs([block, KNOWN_BLOCKS["elman"]])
-    trials = Trials(program, np.arange(4, dtype=np.uint32).reshape(2, 2), np.array([20, 20]))
+    trials = Trials(
+        program, np.arange(4, dtype=np.uint32).reshape(2, 2), np.array([20, 20]), np.zeros(2, int)
+    )
     slow, fast = (each.train(trials, setting, batches) for each in (fused, batched))
     np.testing.assert_allclose(slow.losses, fast.losses, rtol=1e-4)
 
@@ -245,7 +249,7 @@ def test_a_loop_may_read_nothing_from_outside():
     cycle = [(4, 2, "recursion"), (2, 2, "sigmoid"), (2, 4, "add")]
     block = from_edges(7, [*cycle, (0, 6, "matmul"), (1, 6, "matmul"), (4, 6, "recursion")])
     program = construct_graphs([block])
-    trials = Trials(program, np.arange(2, dtype=np.uint32)[None], np.array([20]))
+    trials = Trials(program, np.arange(2, dtype=np.uint32)[None], np.array([20]), np.zeros(1, int))
     slow, fast, together = (
         each.train(trials, make_setting(), batches) for each in (interpreted, fused, batched)
     )

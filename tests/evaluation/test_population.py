@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from elenas_jax.evaluation import MemoryCache, make_population_evaluator
+from elenas_jax.evaluation import MemoryCache, evaluate_seeds, make_population_evaluator
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN, VALIDATION, data_key, weights_key
 from elenas_jax.graphs import (
@@ -294,3 +294,14 @@ def test_scores_are_the_same_bits_in_batches_of_1_7_and_64():
     assert len(np.unique(whole)) > 5
     for places in ([63], [5, 60, 2, 33, 0, 18, 47]):
         np.testing.assert_array_equal(scores(places), whole[places])
+
+
+@pytest.mark.parametrize("executor", ["fused", "interpreted"])
+def test_seeds_side_by_side_are_those_one_after_the_other(executor):
+    evaluator = make(executor=executor)
+    together = evaluate_seeds(evaluator, population(NAMES[:2]), (0, 3))
+    for row, replicate in enumerate((0, 3)):
+        alone = make(executor=executor).evaluate(population(NAMES[:2]), 0, replicate)
+        np.testing.assert_array_equal(together.metrics[row], alone.metrics)
+        np.testing.assert_array_equal(together.score[row], alone.score)
+    assert (together.metrics[0] != together.metrics[1]).any()

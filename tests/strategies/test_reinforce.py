@@ -15,10 +15,9 @@ from elenas_jax.strategies.reinforce import (
     Elites,
     LossWeights,
     loss_and_gradient,
-    rewards_to_go,
     update_elites,
 )
-from elenas_jax.strategies.rollouts import Rollout, make_policy, replay, roll_out
+from elenas_jax.strategies.rollouts import Rollout, make_policy, replay, rewards_to_go, roll_out
 from elenas_jax.types import DIVERGED, NOT_EVALUATED, OK, Evaluation
 
 TINY = (("none", "matmul"), ("identity", "tanh"))  # 3 nodes, 3 edges, 2 actions: 8 episodes
