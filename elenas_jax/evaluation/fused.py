@@ -32,7 +32,7 @@ from elenas_jax.evaluation.executors import (
 from elenas_jax.evaluation.training import TRAIN, VALIDATION
 from elenas_jax.graphs import unrolled
 from elenas_jax.graphs.parameters import init_params
-from elenas_jax.graphs.program import AFTER, Program, parameter_offsets, trim
+from elenas_jax.graphs.program import AFTER, Program, trim
 from elenas_jax.graphs.schedule import Schedule, make_schedule
 from elenas_jax.tasks import LOSSES
 from elenas_jax.types import AnyArray, Task
@@ -136,10 +136,8 @@ def initial_state(program: Program, params: dict) -> FusedState:
     """Starts training from packed parameters of an unbatched program on the host."""
     rows, cols = program.parameter_rows, program.parameter_cols
     packed = np.asarray(params["rows"])
-    parts = [
-        packed[first : first + r, :c].ravel()
-        for first, r, c in zip(np.asarray(parameter_offsets(program)), rows, cols, strict=True)
-    ]
+    offsets = np.cumsum(rows) - rows
+    parts = [packed[first : first + r, :c].ravel() for first, r, c in zip(offsets, rows, cols, strict=True)]
     parts += [np.ravel(params[name]) for name in ("head_kernel", "head_bias") if name in params]
     flat = np.concatenate(parts).astype(np.float32)
     zero = np.zeros((), np.float32)
@@ -215,7 +213,7 @@ def _compile(
         hidden_features=program.hidden_features,
         learning_rate=setting.learning_rate,
     )
-    run = parallel.compile_on(device, segment, arguments, parallel.compiler_options(level))
+    run = parallel.compile_on(device, jax.jit(segment).trace(*arguments), parallel.compiler_options(level))
     return _Compiled(run, parallel.memory_needed(run))
 
 

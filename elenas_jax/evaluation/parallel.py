@@ -77,10 +77,9 @@ class Mapped:
         if key not in self._compiled:
             options = compiler_options()
             if is_cpu():
-                parts = [self._part(arguments, device) for device in range(self.num_devices)]
-                self._compiled[key] = self._each_device(
-                    lambda device: compile_on(device, self.fn, parts[device], options)
-                )
+                # Parts of all devices look alike, so one trace serves all.
+                traced = jax.jit(self.fn).trace(*self._part(arguments, 0))
+                self._compiled[key] = self._each_device(lambda device: compile_on(device, traced, options))
             else:
                 in_axes = tuple(0 if each else None for each in self.split)
                 mapped: Any = jax.pmap(
@@ -136,15 +135,16 @@ def is_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def compile_on(device: int, fn: Callable, arguments: tuple, options: dict[str, Any]) -> Callable:
-    """Compiles `fn` for arguments like these on one local device; from any thread.
+def compile_on(device: int, traced: jax.stages.Traced, options: dict[str, Any]) -> Callable:
+    """Compiles a traced function on one local device; from any thread.
 
     Args:
       device: its place among the local ones.
+      traced: `jax.jit(fn).trace(*arguments)`, of arguments that are bound to no device.
       options: of the compiler.
     """
     with jax.default_device(jax.local_devices()[device]):
-        return jax.jit(fn).lower(*arguments).compile(compiler_options=options)
+        return traced.lower().compile(compiler_options=options)
 
 
 # Kernels of one step are many and small: what makes them compile faster makes none of them slower
@@ -166,14 +166,21 @@ def compiler_options(level: int = 1) -> dict[str, Any]:
     Args:
       level: of optimisation of machine code; 0 is the fastest to compile and several times slower to run.
     """
-    known = {}
-    for name, value in (_OPTIONS | {_LEVEL: level}).items() if is_cpu() else ():
+    return {name: value for name, value in (_OPTIONS | {_LEVEL: level}).items() if name in _known_options()}
+
+
+@functools.cache
+def _known_options() -> tuple[str, ...]:
+    """Returns which of `_OPTIONS` this version of XLA knows."""
+    known = []
+    lowered = jax.jit(lambda x: x).lower(0.0) if is_cpu() else None
+    for name, value in _OPTIONS.items() if lowered else ():
         try:
-            jax.jit(lambda x: x).lower(0.0).compile(compiler_options={name: value})
-            known[name] = value
+            lowered.compile(compiler_options={name: value})
+            known.append(name)
         except jax.errors.JaxRuntimeError:
             continue
-    return known
+    return tuple(known)
 
 
 def put_on(device: int, tree: Any) -> Any:

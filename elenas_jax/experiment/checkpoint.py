@@ -146,7 +146,7 @@ def _as_before(array: np.ndarray, leaf: Any) -> Any:
     if _is_key(leaf):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array):
-        return jnp.asarray(array)
+        return jax.device_put(array)  # unlike jnp.asarray compiles nothing
     return type(leaf)(array) if isinstance(leaf, (bool, int, float)) else array
 
 

@@ -91,7 +91,8 @@ def run(
     return outcome
 
 
-CACHE_BYTES = 2**30  # of the compilation cache, kept from session to session
+CACHE_BYTES = 2**30  # of fused candidates in the compilation cache, kept from session to session
+CACHE_SECONDS = 0.5  # of compiling, from which programs are cached after the first generation
 
 
 def prepare(resolved: Mapping[str, Any], console: Console) -> None:
@@ -114,7 +115,15 @@ def prepare(resolved: Mapping[str, Any], console: Console) -> None:
         return
     _prune(folder, CACHE_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _keep_large_programs_only() -> None:
+    """From here on the compilation cache takes what is slow to compile: candidates' programs are many.
+
+    What every search needs is compiled by the end of its first generation, and that is cached however small.
+    """
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", CACHE_SECONDS)
 
 
 def _prune(folder: Path, most_bytes: int) -> None:
@@ -194,6 +203,7 @@ def _search(
     ):
 
         def on_generation(row: dict[str, Any]) -> None:
+            _keep_large_programs_only()
             progress.generation(row)
             board.generation(row)
 

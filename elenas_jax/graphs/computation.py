@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from elenas_jax.ops import COMBINING, COMBINING_BY_NAME, TRANSFORMING, TRANSFORMING_BY_NAME
@@ -97,7 +96,7 @@ def pad_graph(graph: ComputationGraph, num_nodes: int) -> ComputationGraph:
     extra = num_nodes - graph.num_nodes
     if extra < 0:
         raise ValueError(f"The graph has {graph.num_nodes} nodes; it cannot be padded to {num_nodes}.")
-    return ComputationGraph(jnp.pad(jnp.asarray(graph.edges), ((0, extra), (0, extra))))
+    return ComputationGraph(np.pad(np.asarray(graph.edges), ((0, extra), (0, extra))))
 
 
 def edge_order(num_nodes: int) -> np.ndarray:

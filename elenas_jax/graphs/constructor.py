@@ -108,7 +108,7 @@ def construct(
     capacity = _capacity(edges.shape[-1]) if max_instructions is None else max_instructions
     sizes = (1, TIME if time_steps is None else time_steps, in_features, hidden_features, out_features)
     return Program(
-        **_construct(edges, jnp.array(sizes), head, capacity),
+        **_construct(edges, np.array(sizes, np.int32), head, capacity),
         in_features=in_features,
         out_features=out_features,
         hidden_features=hidden_features,
@@ -136,7 +136,7 @@ def construct_batch(
     capacity = _capacity(edges.shape[-1]) if max_instructions is None else max_instructions
     sizes = (1, TIME if time_steps is None else time_steps, in_features, hidden_features, out_features)
     return Program(
-        **_construct_batch(edges, jnp.array(sizes), head, capacity),
+        **_construct_batch(edges, np.array(sizes, np.int32), head, capacity),
         in_features=in_features,
         out_features=out_features,
         hidden_features=hidden_features,

@@ -52,6 +52,10 @@ from elenas_jax.graphs.machine import (
 from elenas_jax.ops import Extent
 from elenas_jax.types import AnyArray
 
+# No place is counted from the end here, and arithmetic for those that are was a third of tracing.
+_slice = functools.partial(lax.dynamic_slice, allow_negative_indices=False)
+_update = functools.partial(lax.dynamic_update_slice, allow_negative_indices=False)
+
 
 def with_scratch(rows: jax.Array, num_constant_rows: int) -> jax.Array:
     """Adds `[.., W]` zero rows behind `[L, W]` parameters: for constants, and for reading past the end."""
@@ -59,7 +63,7 @@ def with_scratch(rows: jax.Array, num_constant_rows: int) -> jax.Array:
 
 
 def _read_block(params, first, count, layout_rows: int):
-    block = lax.dynamic_slice(params, (first, 0), (layout_rows, params.shape[1]))
+    block = _slice(params, (first, 0), (layout_rows, params.shape[1]))
     return jnp.where((jnp.arange(layout_rows) < count)[:, None], block, 0.0)
 
 
@@ -70,7 +74,7 @@ class _Visit:
         self.table, self.index = table, index
 
     def __getitem__(self, column: int) -> jax.Array:
-        return jnp.reshape(lax.dynamic_slice(self.table, (self.index, column), (1, 1)), ())
+        return jnp.reshape(_slice(self.table, (self.index, column), (1, 1)), ())
 
 
 class _Operands:
@@ -86,14 +90,14 @@ class _Operands:
         return self.value_at(self.visit[SLOT_B], self.visit[DELAY_B])
 
     def row(self):
-        return lax.dynamic_slice(self.params, (self.visit[READS], 0), (1, self.params.shape[1]))[0]
+        return _slice(self.params, (self.visit[READS], 0), (1, self.params.shape[1]))[0]
 
     def block(self):
         return _read_block(self.params, self.visit[READS], self.visit[READ_ROWS], self.rows)
 
     def matrix(self):
         width = self.params.shape[1]
-        return lax.dynamic_slice(self.params, (self.visit[READS], 0), (width, width))
+        return _slice(self.params, (self.visit[READS], 0), (width, width))
 
     def a_extent(self) -> Extent:
         return self._extent(ROWS_A, COLS_A)
@@ -138,14 +142,14 @@ def compute_constants(
         visit = _Visit(code.constants, place)
         which = _constant_operands(code, params, visit)
         value = switch(visit[BRANCH], [compute(each, which) for each in codes])
-        return lax.dynamic_update_slice(params, value, (code.writes[place], 0))
+        return _update(params, value, (code.writes[place], 0))
 
     return lax.fori_loop(0, code.num_constants if most is None else most, compute_one, params)
 
 
 def _at(buffer, slot, step, length: int):
     size = (1, length, *buffer.shape[2:])
-    return lax.dynamic_slice(buffer, (slot, step, 0, 0, 0), size)[0]
+    return _slice(buffer, (slot, step, 0, 0, 0), size)[0]
 
 
 def _at_visit(buffer, visit: _Visit, step, length: int):
@@ -154,7 +158,7 @@ def _at_visit(buffer, visit: _Visit, step, length: int):
 
 
 def _put(buffer, value, slot, step):
-    return lax.dynamic_update_slice(buffer, value[None], (slot, step, 0, 0, 0))
+    return _update(buffer, value[None], (slot, step, 0, 0, 0))
 
 
 def _step_by_step(visits: Visits, steps: int, run: Callable, carry, reverse: bool = False):
@@ -294,8 +298,8 @@ def _accumulate(gradient, visit: _Visit, codes, which: Operands, cotangent):
     width = gradient.shape[1]
     block = switch(visit[BRANCH], [parameter_gradient(each, which, cotangent, width) for each in codes])
     block = jnp.where((jnp.arange(width) < visit[READ_ROWS])[:, None], block, 0.0)
-    old = lax.dynamic_slice(gradient, (visit[READS], 0), (width, width))
-    return lax.dynamic_update_slice(gradient, old + block, (visit[READS], 0))
+    old = _slice(gradient, (visit[READS], 0), (width, width))
+    return _update(gradient, old + block, (visit[READS], 0))
 
 
 def _constants_backward(code: Machine, params, gradient, layout: Layout):
@@ -321,8 +325,8 @@ def _constants_backward(code: Machine, params, gradient, layout: Layout):
         of_value = switch(code.constant_pulls[place], branches)
         gradient = _accumulate(gradient, visit, codes, which, cotangent)
         origin = code.writes[jnp.maximum(visit[SLOT_A] - 1, 0)]
-        old = lax.dynamic_slice(gradient, (origin, 0), (width, width))
-        return lax.dynamic_update_slice(gradient, old + of_value, (origin, 0))
+        old = _slice(gradient, (origin, 0), (width, width))
+        return _update(gradient, old + of_value, (origin, 0))
 
     return lax.fori_loop(0, code.num_constants, pull_one, gradient)
 
@@ -351,7 +355,7 @@ def write_input(tape: jax.Array, inputs: jax.Array, layout: Layout, first: AnyAr
         return _put(tape, jnp.pad(inputs, (padding[0], (0, layout.rows - time), padding[2]))[None], 0, 1)
 
     def write(step, tape):
-        row = lax.dynamic_slice(inputs, (0, step, 0), (num, 1, features))
+        row = _slice(inputs, (0, step, 0), (num, 1, features))
         row = jnp.pad(row, padding)[None, :, :, :]
         row = jnp.reshape(row, (1, num, 1, layout.width))
         row = jnp.pad(row, ((0, 0), (0, 0), (0, layout.rows - 1), (0, 0)))

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from elenas_jax.graphs.computation import MATMUL, ComputationGraph, pad_graph
-from elenas_jax.graphs.liveness import NO_PARAMETERS, VALID, explain, liveness
+from elenas_jax.graphs.liveness import NO_PARAMETERS, VALID, Liveness, explain, liveness
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.ops import COMBINING, TRANSFORMING, TRANSFORMING_BY_NAME, Combining, Transforming
 
@@ -76,6 +76,11 @@ def rounded(graph: ComputationGraph) -> ComputationGraph:
     return pad_graph(graph, -(-graph.num_nodes // 32) * 32)
 
 
+def known_liveness(graph: ComputationGraph) -> Liveness:
+    """Returns the liveness of a graph `rounded`, on the host."""
+    return jax.tree.map(np.asarray, _liveness(rounded(graph)))
+
+
 def read(graph: ComputationGraph, head: str) -> Reading:
     """Reads the network of a graph.
 
@@ -85,7 +90,7 @@ def read(graph: ComputationGraph, head: str) -> Reading:
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}; allowed are {', '.join(map(repr, HEADS))}.")
-    live = jax.tree.map(np.asarray, _liveness(rounded(graph)))
+    live = known_liveness(graph)
     nodes = [int(node) for node in np.flatnonzero(live.network)]
     parameters = [node for node in nodes if node % 2]
     status = int(live.reason)

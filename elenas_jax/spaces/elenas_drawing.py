@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from elenas_jax.graphs import ComputationGraph, liveness
+from elenas_jax.graphs import ComputationGraph
 from elenas_jax.graphs.export import parameter_names
+from elenas_jax.graphs.statements import known_liveness
 from elenas_jax.ops import COMBINING, TRANSFORMING, TRANSFORMING_BY_NAME
 
 INPUT_COLOUR = "#ffffff"
@@ -22,7 +23,7 @@ def draw_network(graph: ComputationGraph, head: str) -> dict[str, Any]:
       ValueError: for a graph that is no network.
     """
     names = parameter_names(graph, head)
-    live = liveness(graph)
+    live = known_liveness(graph)
     edges, final = np.asarray(live.edges), int(live.final)
     nodes = []
     for node in np.flatnonzero(np.asarray(live.network)).tolist():

@@ -144,6 +144,7 @@ def make_reinforce(
     optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optax.adam(learning_rate))
     weights = LossWeights(entropy_weight, baseline_weight)
 
+    @jax.jit  # one program, not one for each operation of the model
     def init(key: Array) -> ReinforceState:
         key_params, key_start = jax.random.split(key)
         start = growth.start(key_start)
