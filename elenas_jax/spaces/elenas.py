@@ -49,6 +49,7 @@ def make_elenas(
     order: str = "subgraphs",
     shaping: dict[str, float] | None = None,
     threshold: float = 0.8,
+    positions: bool = True,
 ) -> SearchSpace:
     """Builds the space.
 
@@ -64,6 +65,7 @@ def make_elenas(
       order: of the edges in an episode, "subgraphs" or "random".
       shaping: weights of reward shaping that differ from the paper's, see `ShapingWeights`.
       threshold: of the first task, for reward shaping.
+      positions: whether policies see the positions of nodes.
     """
     distinct = tuple(dict.fromkeys((int(i), int(o), t if t is None else int(t)) for i, o, t in signatures))
     if not distinct:
@@ -160,7 +162,13 @@ def make_elenas(
         drawing=lambda candidate: draw_network(_on_host(candidate), head),
         to_json=to_json,
         from_json=from_json,
-        growth=make_growth(choices, order=order, weights=shaping_weights(shaping or {}), threshold=threshold),
+        growth=make_growth(
+            choices,
+            order=order,
+            weights=shaping_weights(shaping or {}),
+            threshold=threshold,
+            positions=positions,
+        ),
     )
 
 
