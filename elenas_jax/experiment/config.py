@@ -55,7 +55,7 @@ DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
 
 # Arguments of makers that `build` hands in, so they are no keys.
 SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold")
-STRATEGY_HANDED_IN = ("space", "reward_fn")
+STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params")
 # Bounds of arguments by their names; what else there is to check, makers check themselves.
 _BOUNDS: dict[str, dict[str, Any]] = {
     "negatives": dict(choices=("random", "near_miss")),

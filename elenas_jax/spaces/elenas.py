@@ -51,6 +51,7 @@ def make_elenas(
     masks: bool = False,
     shaping: dict[str, float] | None = None,
     threshold: float = 0.8,
+    positions: bool = True,
 ) -> SearchSpace:
     """Builds the space.
 
@@ -68,6 +69,7 @@ def make_elenas(
       masks: whether an episode's actions that can only lead to invalid graphs are forbidden.
       shaping: weights of reward shaping that differ from the paper's, see `ShapingWeights`.
       threshold: of the first task, for reward shaping.
+      positions: whether policies see the positions of nodes.
     """
     distinct = tuple(dict.fromkeys((int(i), int(o), t if t is None else int(t)) for i, o, t in signatures))
     if not distinct:
@@ -171,6 +173,7 @@ def make_elenas(
             masks=masks,
             weights=shaping_weights(shaping or {}),
             threshold=threshold,
+            positions=positions,
         ),
     )
 

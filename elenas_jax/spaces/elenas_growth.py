@@ -11,6 +11,7 @@ the order of `edge_order` or in a random one. Left open there and fixed here:
 Recursion edges from initial nodes count as none throughout.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ def make_growth(
     masks: bool = False,
     weights: ShapingWeights = PAPER_WEIGHTS,
     threshold: float = 0.8,
+    positions: bool = True,
 ) -> Growth:
     """Builds the growth of ELENAS graphs.
 
@@ -109,19 +111,21 @@ def make_growth(
       masks: whether actions that can only lead to invalid graphs are forbidden, see `elenas_masks`.
       weights: of the shaping terms.
       threshold: of the first task, for `first_task_missed`.
+      positions: whether observations tell nodes of one kind apart, by sines of their index.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, ORDERS))}.")
     sizes = _check_stages(stages, choices.num_nodes)
     num_steps = choices.num_steps
     ends = jnp.asarray(choices.order)
+    last = len(sizes) - 1
     # [stages, S]: whether an edge is among the nodes of a stage.
     belongs = np.max(choices.order, axis=1) < np.array(sizes)[:, None]
     forbids = make_masks(choices) if masks else None
     log_prior = jnp.log(jnp.maximum(jnp.asarray(choices.probabilities), LEAST_PRIOR))
-    observe_graph = _make_observer(choices)
+    observe_graph = _make_observer(choices, positions)
 
-    def start(key: jax.Array, stage: jax.Array | int = len(sizes) - 1) -> GrowthState:
+    def start(key: jax.Array, stage: jax.Array | int = last) -> GrowthState:
         rank = jnp.arange(num_steps, dtype=jnp.int16)
         if order == "random":
             rank = jax.random.permutation(key, rank)
@@ -165,7 +169,7 @@ def make_growth(
     def observe(state: GrowthState) -> Observation:
         edge = place(state)
         context = jnp.where(jnp.asarray(choices.valid_actions)[edge], log_prior[edge], 0.0)
-        return Observation(observe_graph(state.edges, state.rank < state.step, context), ends[edge])
+        return observe_graph(state.edges, state.rank < state.step, context, ends[edge])
 
     def shaping(before: GrowthState, after: GrowthState, evaluation: Evaluation) -> jax.Array:
         return _shaping(weights, threshold, before, after, is_done(after), evaluation)
@@ -187,7 +191,7 @@ def make_growth(
 
 def _check_stages(stages: Sequence[int], num_nodes: int) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in stages) or (num_nodes,)
-    if sizes[0] < 3 or any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)) or sizes[-1] != num_nodes:
+    if sizes[0] < 3 or any(a >= b for a, b in itertools.pairwise(sizes)) or sizes[-1] != num_nodes:
         raise ValueError(
             f"stages is {sizes}; it must ascend from at least 3 nodes to num_nodes, which is {num_nodes}."
         )
@@ -229,8 +233,8 @@ def _positions(num_nodes: int) -> np.ndarray:
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
 
 
-def _make_observer(choices: Choices):
-    """Returns (edges [M, M], predicted [S], context [K]) -> GraphsTuple."""
+def _make_observer(choices: Choices, positions: bool):
+    """Returns (edges [M, M], predicted [S], context [K], focus [2]) -> Observation."""
     num_nodes = choices.num_nodes
     sources, targets = choices.order[:, 0], choices.order[:, 1]
     is_self = sources == targets
@@ -238,31 +242,76 @@ def _make_observer(choices: Choices):
     turned = np.flatnonzero((sources == 0) | (sources % 2 == 1))
     senders = np.concatenate([sources, targets[turned]])
     receivers = np.concatenate([targets, sources[turned]])
-    is_backward = np.arange(len(senders)) >= len(sources)
 
     index = np.arange(num_nodes)
-    kinds = np.where(index == 0, 0, np.where(initial_nodes(num_nodes), 1, 2))
-    constant_nodes = np.concatenate([np.eye(3, dtype=np.float32)[kinds], _positions(num_nodes)], axis=1)
-    # One feature for each operation that may be drawn, combining and transforming ones apart.
-    types = np.where(is_self[:, None], choices.codes + len(COMBINING), choices.codes).astype(np.int32)
-    drawn = np.unique(types[choices.valid_actions])
-    column = np.zeros(len(COMBINING) + len(TRANSFORMING), np.int32)
-    column[drawn] = np.arange(len(drawn))
+    node_kinds = np.where(index == 0, 0, np.where(initial_nodes(num_nodes), 1, 2))
+    constant_nodes = np.eye(3, dtype=np.float32)[node_kinds]
+    if positions:
+        constant_nodes = np.concatenate([constant_nodes, _positions(num_nodes)], axis=1)
+    node_types = (node_kinds == 2).astype(np.int32)
+    features, types, kind_of = _edge_kinds(choices)
+    # Of the edge at [receiver, sender]: what it is, and its place in the order, the last where there is none.
+    roles = np.full((num_nodes, num_nodes), _NO_EDGE)
+    roles[targets, sources] = np.where(is_self, _SELF, _FORWARD)
+    roles[sources[turned], targets[turned]] = _BACKWARD
+    places = np.full((num_nodes, num_nodes), len(sources))
+    places[targets, sources] = np.arange(len(sources))
+    places[sources[turned], targets[turned]] = turned
 
-    def observe_graph(edges: jax.Array, predicted: jax.Array, context: jax.Array):
+    def observe_graph(edges: jax.Array, predicted: jax.Array, context: jax.Array, focus: jax.Array):
         states = _node_states(edges)
         nodes = jnp.concatenate([constant_nodes, jnp.stack(states, axis=1)], axis=1)
-        codes = edges[sources, targets].astype(jnp.int32)
-        one_hot = jax.nn.one_hot(
-            jnp.asarray(column)[jnp.where(is_self, codes + len(COMBINING), codes)], len(drawn)
+        codes = jnp.where(roles == _BACKWARD, edges, edges.T).astype(jnp.int32)
+        dead = states.dead[:, None] | states.dead[None, :]
+        kinds = jnp.asarray(kind_of)[roles, jnp.append(predicted, False)[places] * 1, dead * 1, codes]
+        listed = jnp.asarray(features)[kinds[receivers, senders]]
+        return Observation(
+            graph=single_graph(nodes, listed, senders, receivers, context),
+            focus=focus,
+            node_types=node_types,
+            kinds=kinds,
+            kind_features=features,
+            kind_types=types,
         )
-        dead = states.dead[sources] | states.dead[targets]
-        features = jnp.concatenate([one_hot, jnp.stack([dead, predicted], axis=1)], axis=1)
-        features = jnp.concatenate([features, features[turned]])
-        features = jnp.concatenate([features, jnp.asarray(is_backward, jnp.float32)[:, None]], axis=1)
-        return single_graph(nodes, features, senders, receivers, context)
 
     return observe_graph
+
+
+# What may stand between two nodes of an observed graph.
+_NO_EDGE, _FORWARD, _SELF, _BACKWARD = range(4)
+
+
+def _edge_kinds(choices: Choices) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Enumerates the kinds of edges that observations have. C kinds, O operations that may be drawn.
+
+    Returns:
+      `[C, O + 3]` features: the operation, one-hot, combining and transforming ones apart; dead;
+      predicted; backward. `[C]` types. And the kind by role, predicted, dead and code, C for none.
+    """
+    is_self = choices.order[:, 0] == choices.order[:, 1]
+    combining = np.unique(choices.codes[~is_self][choices.valid_actions[~is_self]])
+    transforming = np.unique(choices.codes[is_self][choices.valid_actions[is_self]])
+    num_operations = len(combining) + len(transforming)
+    drawn = {
+        _FORWARD: list(enumerate(combining)),
+        _SELF: list(enumerate(transforming, start=len(combining))),
+        _BACKWARD: list(enumerate(combining)),
+    }
+    # An edge that is not predicted yet is none, or identity.
+    kinds = [
+        (role, predicted, dead, code, column)
+        for role, columns in drawn.items()
+        for column, code in columns
+        for predicted in ((0, 1) if code == 0 else (1,))
+        for dead in (0, 1)
+    ]
+    features = np.zeros((len(kinds), num_operations + 3), np.float32)
+    kind_of = np.full((4, 2, 2, max(len(COMBINING), len(TRANSFORMING))), len(kinds), np.int32)
+    for kind, (role, predicted, dead, code, column) in enumerate(kinds):
+        features[kind, column] = 1.0
+        features[kind, num_operations:] = dead, predicted, role == _BACKWARD
+        kind_of[role, predicted, dead, code] = kind
+    return features, features[:, -1].astype(np.int32), kind_of
 
 
 def _excess(edges: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """How to search: each strategy is init, ask and tell over a space."""
 
 from elenas_jax.strategies.evolution import make_evolution
+from elenas_jax.strategies.ppo import make_ppo
 from elenas_jax.strategies.random_search import make_random_search
 from elenas_jax.strategies.reinforce import make_reinforce
 from elenas_jax.strategies.rewards import make_reward
@@ -9,6 +10,7 @@ STRATEGIES = {
     "random_search": make_random_search,
     "evolution": make_evolution,
     "reinforce": make_reinforce,
+    "ppo": make_ppo,
 }
 
-__all__ = ("STRATEGIES", "make_evolution", "make_random_search", "make_reinforce", "make_reward")
+__all__ = ("STRATEGIES", "make_evolution", "make_ppo", "make_random_search", "make_reinforce", "make_reward")

@@ -158,8 +158,8 @@ def make_ppo(
         raise ValueError(f"betas is {tuple(betas)}; Adam has two.")
     if min(num_episodes, epochs, batch_size) < 1 or batch_size > num_episodes * num_steps:
         raise ValueError(
-            f"num_episodes ({num_episodes}), epochs ({epochs}) and batch_size ({batch_size}) must be at least "
-            f"1, and a batch no larger than a buffer of {num_episodes * num_steps} steps."
+            f"num_episodes ({num_episodes}), epochs ({epochs}) and batch_size ({batch_size}) must be at "
+            f"least 1, and a batch no larger than a buffer of {num_episodes * num_steps} steps."
         )
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
     model = PaperPolicy(growth.num_actions, width, num_layers, num_heads, use_prior)

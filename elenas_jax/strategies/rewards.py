@@ -13,10 +13,11 @@ RewardFn = Callable[[PyTree, PyTree, Array, Evaluation], Array]
 def make_reward(space: SearchSpace, *, invalid: float = 0.02, grading: float = 0.5) -> RewardFn:
     """Builds the reward of episodes that are evaluated at their end, or after every step.
 
-    An evaluated step earns the score of the candidate; one that failed in training earns 0. The end of an
-    episode that left no valid candidate costs a penalty. Reasons for invalid candidates are listed in the order they are looked for, so a later one means that
-    more was right: the penalty falls from `invalid` for the first reason to
-    `invalid * (1 - grading)` for the last. Every step earns the space's shaping.
+    An evaluated step earns the score of the candidate; one that failed in training earns 0. The end of
+    an episode that left no valid candidate costs a penalty. Reasons for invalid candidates are listed in
+    the order they are looked for, so a later one means that more was right: the penalty falls from
+    `invalid` for the first reason to `invalid * (1 - grading)` for the last. Every step earns the
+    space's shaping.
 
     Args:
       space: whose episodes are rewarded.

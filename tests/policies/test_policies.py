@@ -1,4 +1,4 @@
-"""Graph policies: what padding, order and the sampler's preferences do to them."""
+"""Graph policies: what padding, order, features and the sampler's preferences do to them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 
 from elenas_jax.graphs import convert
-from elenas_jax.policies import GraphPolicy
+from elenas_jax.policies import GraphPolicy, PaperPolicy
 from elenas_jax.spaces import make_elenas
-from elenas_jax.types import Observation
+from tests.policies.graphs import padded, renamed
+
+POLICIES = {
+    "graph": lambda num_actions: GraphPolicy(num_actions, width=16, num_rounds=2),
+    "paper": lambda num_actions: PaperPolicy(num_actions, width=16, num_layers=2, num_heads=2),
+}
+
+
+def after_some_training(params):
+    """Returns parameters of which what starts at zero is not."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return tree.unflatten(
+        [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +40,9 @@ def state(growth):
     return state
 
 
-@pytest.fixture(scope="module")
-def model(growth):
-    return GraphPolicy(growth.num_actions, width=16, num_rounds=2)
+@pytest.fixture(scope="module", params=POLICIES.values(), ids=POLICIES)
+def model(growth, request):
+    return request.param(growth.num_actions)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +57,12 @@ def observation(growth, state):
 
 @pytest.fixture(scope="module")
 def params(model, observation):
-    """Parameters as after some training: what starts at zero is not."""
-    params = jax.jit(model.init)(jax.random.key(0), observation)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return tree.unflatten(
-        [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    )
+    return after_some_training(jax.jit(model.init)(jax.random.key(0), observation))
+
+
+def assert_equal_outputs(given, other):
+    for one, two in zip(given, other, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_a_new_policy_draws_as_the_sampler_does(model, apply, observation):
@@ -59,14 +72,7 @@ def test_a_new_policy_draws_as_the_sampler_does(model, apply, observation):
 
 
 def test_padding_changes_nothing(apply, params, observation):
-    graph = observation.graph
-    padded = convert.pad(graph, graph.nodes.shape[0] + 3, graph.edges.shape[0] + 7)
-    padded = padded._replace(nodes=padded.nodes.at[-3:].set(5.0), edges=padded.edges.at[-7:].set(5.0))
-    for short, long in zip(
-        apply(params, observation),
-        apply(params, Observation(padded, observation.focus)),
-        strict=True,
-    ):
+    for short, long in zip(apply(params, observation), apply(params, padded(observation, 3, 7)), strict=True):
         np.testing.assert_allclose(short, long, rtol=1e-5, atol=1e-6)
 
 
@@ -77,34 +83,33 @@ def test_padding_needs_a_node(observation):
 
 
 def test_names_of_nodes_and_order_of_edges_change_nothing(apply, params, observation):
-    graph, focus = observation
-    num_nodes, num_edges = graph.nodes.shape[0], graph.edges.shape[0]
-    new_name = np.random.default_rng(0).permutation(num_nodes)
-    edges = np.random.default_rng(1).permutation(num_edges)
-    renamed = graph._replace(
-        nodes=graph.nodes[np.argsort(new_name)],
-        edges=graph.edges[edges],
-        senders=jnp.asarray(new_name)[graph.senders][edges],
-        receivers=jnp.asarray(new_name)[graph.receivers][edges],
-    )
-    for given, other in zip(
-        apply(params, observation),
-        apply(params, Observation(renamed, jnp.asarray(new_name)[focus])),
-        strict=True,
-    ):
-        np.testing.assert_allclose(given, other, rtol=1e-4, atol=1e-5)
+    assert_equal_outputs(apply(params, observation), apply(params, renamed(observation)))
 
 
 def test_every_feature_matters(model, params, observation):
-    def output(nodes, edges):
-        graph = observation.graph._replace(nodes=nodes, edges=edges)
-        logits, baseline = model.apply(params, observation._replace(graph=graph))
+    def output(nodes, kind_features):
+        graph = observation.graph
+        edges = kind_features[observation.kinds[graph.receivers, graph.senders]]
+        changed = observation._replace(
+            graph=graph._replace(nodes=nodes, edges=edges), kind_features=kind_features
+        )
+        logits, baseline = model.apply(params, changed)
         return jnp.sum(logits[1:] * jnp.arange(1, logits.shape[0])) + baseline
 
-    graph = observation.graph
-    by_nodes, by_edges = jax.jit(jax.grad(output, argnums=(0, 1)))(graph.nodes, graph.edges)
+    by_nodes, by_kinds = jax.jit(jax.grad(output, argnums=(0, 1)))(
+        observation.graph.nodes, jnp.asarray(observation.kind_features)
+    )
     assert np.all(np.any(np.asarray(by_nodes) != 0, axis=0))
-    assert np.all(np.any(np.asarray(by_edges) != 0, axis=0))
+    assert np.all(np.any(np.asarray(by_kinds) != 0, axis=0))
+
+
+def test_every_parameter_matters(model, params, observation):
+    def output(params):
+        logits, baseline = model.apply(params, observation)
+        return jnp.sum(logits * jnp.arange(logits.shape[0])) + baseline
+
+    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(output))(params)):
+        assert np.any(np.asarray(gradient) != 0), jax.tree_util.keystr(path)
 
 
 def test_batches_agree_with_single_observations(model, apply, params, growth, state):
@@ -112,6 +117,4 @@ def test_batches_agree_with_single_observations(model, apply, params, growth, st
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     batched = jax.jit(jax.vmap(lambda state: model.apply(params, growth.observe(state))))(stacked)
     for row, each in enumerate(states):
-        single = apply(params, growth.observe(each))
-        for together, alone in zip(batched, single, strict=True):
-            np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-5)
+        assert_equal_outputs([leaf[row] for leaf in batched], apply(params, growth.observe(each)))
