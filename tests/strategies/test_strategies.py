@@ -14,6 +14,7 @@ SMALL = {
     "random_search": {"batch_size": 6},
     "evolution": {"batch_size": 6, "population_size": 12, "tournament_size": 4},
     "reinforce": {"batch_size": 8, "num_trained": 3, "num_minibatches": 2, "num_elites": 2, "width": 8},
+    "ppo": {"num_episodes": 8, "num_trained": 3, "epochs": 1, "width": 8, "num_layers": 1, "num_heads": 2},
 }
 
 
@@ -122,6 +123,14 @@ def test_learning_strategies_beat_random_search_on_a_toy(large_space):
         "random_search": {"batch_size": 32},
         "evolution": {"batch_size": 8, "population_size": 24},
         "reinforce": {"width": 16},
+        "ppo": {
+            "num_episodes": 32,
+            "num_trained": 8,
+            "batch_size": 72,
+            "learning_rate": 3e-3,
+            "discount": 1.0,
+            "width": 16,
+        },
     }
     late = {}
     for name, setting in settings.items():
@@ -131,6 +140,7 @@ def test_learning_strategies_beat_random_search_on_a_toy(large_space):
         late[name] = found.scores[-60:].mean()
     assert late["evolution"] > 1.5 * late["random_search"]
     assert late["reinforce"] > 1.5 * late["random_search"]
+    assert late["ppo"] > 1.5 * late["random_search"]
 
 
 def test_random_search_proposes_valid_candidates_only(space, evaluate):
