@@ -181,7 +181,7 @@ def make_population_evaluator(
             done += len(chunk)
             if on_chunk is not None:
                 on_chunk(done, len(missing))
-        return _gather(num, len(tasks), status, keys, records)
+        return gather(num, len(tasks), status, keys, records)
 
     plan = {
         "devices": parallel.describe_devices(devices),
@@ -250,7 +250,7 @@ def _describe(tasks: tuple[Task, ...], executors: list[list[dict[str, str]]]) ->
     return "; ".join(parts)
 
 
-def _gather(num: int, num_tasks: int, status, keys, records) -> Evaluation:
+def gather(num: int, num_tasks: int, status, keys, records) -> Evaluation:
     """Spreads records over the places that share them."""
     evaluation = Evaluation(
         score=np.zeros(num, np.float32),

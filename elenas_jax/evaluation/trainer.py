@@ -46,6 +46,33 @@ class Candidate(NamedTuple):
     replicate: int  # of data and weights
 
 
+def widths_of(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Returns one task for each set of widths and time steps."""
+    return tuple({(task.in_features, task.out_features, task.time_steps): task for task in tasks}.values())
+
+
+def construct_on_host(edges: np.ndarray, task: Task, head: str, hidden_features: int) -> Program:
+    """Constructs programs of `[B, M, M]` edges on the host, in batches of one shape.
+
+    Rows beyond B are padding.
+    """
+    num_nodes = next(size for size in (*_NODES, edges.shape[-1]) if size >= edges.shape[-1])
+    extra = num_nodes - edges.shape[-1]
+    edges = np.pad(edges, ((0, -len(edges) % CONSTRUCT_BATCH), (0, extra), (0, extra)))
+    parts = []
+    for first in range(0, len(edges), CONSTRUCT_BATCH):
+        program = construct_batch(
+            ComputationGraph(edges[first : first + CONSTRUCT_BATCH]),
+            in_features=task.in_features,
+            out_features=task.out_features,
+            hidden_features=hidden_features,
+            head=head,
+            time_steps=task.time_steps,
+        )
+        parts.append(parallel.on_host(program))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
 class Trainer:
     """Compiled programs and data of one run."""
 
@@ -73,32 +100,17 @@ class Trainer:
         # One compiled program serves all tasks: narrower inputs and outputs are padded.
         self.in_features = max(task.in_features for task in tasks)
         self.out_features = max(task.out_features for task in tasks)
-        shapes = {(task.in_features, task.out_features, task.time_steps): task for task in tasks}
         self.width = max(self.in_features, self.out_features, hidden_features)
         self.executor = executor
         self.memory = memory
         self._kept: dict[tuple, tuple] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
-        self._shapes = tuple(shapes.values())  # one task for each set of widths
+        self._shapes = widths_of(tasks)
 
     def construct(self, edges: np.ndarray, task: Task) -> Program:
-        """Constructs programs of `[B, M, M]` edges on the host, in batches of one shape."""
-        num_nodes = next(size for size in (*_NODES, edges.shape[-1]) if size >= edges.shape[-1])
-        extra = num_nodes - edges.shape[-1]
-        edges = np.pad(edges, ((0, -len(edges) % CONSTRUCT_BATCH), (0, extra), (0, extra)))
-        parts = []
-        for first in range(0, len(edges), CONSTRUCT_BATCH):
-            program = construct_batch(
-                ComputationGraph(edges[first : first + CONSTRUCT_BATCH]),
-                in_features=task.in_features,
-                out_features=task.out_features,
-                hidden_features=self.hidden_features,
-                head=self.head,
-                time_steps=task.time_steps,
-            )
-            parts.append(parallel.on_host(program))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        """As `construct_on_host`."""
+        return construct_on_host(edges, task, self.head, self.hidden_features)
 
     def status(self, edges: np.ndarray) -> np.ndarray:
         """Returns `[B]` statuses: the first reason against any task of the ladder."""

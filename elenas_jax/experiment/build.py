@@ -8,14 +8,21 @@ import jax
 
 from elenas_jax.evaluation.cache import Cache
 from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
+from elenas_jax.evaluation.tabular import Table, load_table, make_tabular_evaluator
 from elenas_jax.experiment.config import SHAPING
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.ops import COMBINING, TRANSFORMING
 from elenas_jax.spaces import SPACES
+from elenas_jax.spaces.elenas_sampling import operation_codes
 from elenas_jax.strategies import STRATEGIES
 from elenas_jax.strategies.rewards import make_reward
 from elenas_jax.tasks import make_task
 from elenas_jax.types import SearchSpace, Strategy, Task
+
+# Keys on which metrics depend, and those on which only the score does, for what a table was made with.
+_EVALUATOR_TRAINS = ("head", "hidden_features", "batch_size", "learning_rate")
+_TASK_SCORES = ("threshold", "untrained", "weight")
 
 
 def build(config: dict[str, Any], cache: Cache) -> Experiment:
@@ -76,6 +83,15 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
     """Returns the evaluator; also for blocks that no search found, as the quickstart does."""
     settings = config["evaluator"]
     steps = training_steps(config, tasks)
+    if settings["table"]:
+        return make_tabular_evaluator(
+            load_matching_table(config),
+            tasks,
+            steps=steps,
+            head=settings["head"],
+            hidden_features=settings["hidden_features"],
+            cache=cache,
+        )
     with _in_section("evaluator"):
         return make_population_evaluator(
             tasks,
@@ -92,6 +108,50 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
             memory_gib=settings["memory_gib"],
             cache=cache,
         )
+
+
+def load_matching_table(config: Mapping[str, Any]) -> Table:
+    """Returns the table of `evaluator.table`.
+
+    Raises:
+      ConfigError: if there is none, or it is of another space or ladder: the first key that differs.
+    """
+    name = config["evaluator"]["table"]
+    with _in_section("evaluator.table"):
+        table = load_table(name)
+    try:
+        theirs = _what_is_trained(table.config)
+    except KeyError as error:
+        raise ConfigError(f"evaluator.table={name!r}: its config lacks {error}.") from error
+    for key, ours in _what_is_trained(config).items():
+        if ours != theirs.get(key):
+            raise ConfigError(
+                f"evaluator.table={name!r} was made with {key} {theirs.get(key)!r}, not {ours!r}."
+            )
+    if config["evaluator"]["budgets"] != (1.0,):
+        raise ConfigError(
+            f"evaluator.budgets={config['evaluator']['budgets']}: evaluator.table={name!r} has (1.0,) alone."
+        )
+    return table
+
+
+def _what_is_trained(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what metrics in a table depend on, by key; what scores are made of them with is left out."""
+    combining, transforming = operation_codes(config["space"]["operations"])
+    found = {
+        "ladder": tuple(config["ladder"]),
+        "space.name": config["space"]["name"],
+        "space.num_nodes": config["space"]["num_nodes"],
+        "space.operations": (
+            tuple(COMBINING[code].name for code in combining),
+            tuple(TRANSFORMING[code].name for code in transforming),
+        ),
+    }
+    found |= {f"evaluator.{key}": config["evaluator"][key] for key in _EVALUATOR_TRAINS}
+    for name in config["ladder"]:
+        settings = config["tasks"][name].items()
+        found |= {f"tasks.{name}.{key}": value for key, value in settings if key not in _TASK_SCORES}
+    return found
 
 
 def _build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:

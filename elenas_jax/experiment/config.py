@@ -37,6 +37,8 @@ EVALUATOR: dict[str, Rule] = {
     "num_devices": Rule(None, (int,), low=1, optional=True),  # None: all
     "executor": Rule(AUTO, (str,), choices=EXECUTORS),
     "memory_gib": Rule(0.0, (float,), low=0),  # for trainings; 0 is four fifths of what there is
+    # Look evaluations up instead of training: name or path of a table, see scripts/make_table.py.
+    "table": Rule("", (str,)),
 }
 SHAPING: dict[str, Rule] = {
     name: Rule(default, (float,), low=0) for name, default in ShapingWeights._field_defaults.items()

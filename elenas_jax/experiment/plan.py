@@ -44,10 +44,11 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
         "versions": ", ".join(
             f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax", "numpy")
         ),
-        "candidates": f"{plan.pop('candidates_per_chunk')} at a time",
-        "memory": f"at most {plan.pop('memory_limit_gib'):.3g} GiB for trainings",
         "time": _time(config, rows),
     }
+    if "table" not in plan:
+        lines["candidates"] = f"{plan.pop('candidates_per_chunk')} at a time"
+        lines["memory"] = f"at most {plan.pop('memory_limit_gib'):.3g} GiB for trainings"
     plan.pop("num_devices", None)
     lines |= {name.replace("_", " "): str(value) for name, value in plan.items()}
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -72,6 +73,8 @@ def _time(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"about {duration((config['generations'] - len(rows)) * gone / len(rows))}")
         if config["evaluations"] and trained:
             parts.append(f"about {duration((config['evaluations'] - trained) * gone / trained)}")
+    elif config["evaluator"]["table"]:
+        parts.append("seconds: nothing is trained")
     elif (config["generations"] or config["evaluations"]) and not config["minutes"]:
         least, most = seconds_per_training(config)
         text = f"a training takes {least:.2g} s"
