@@ -224,7 +224,7 @@ class Trainer:
         with self._lock:
             if place not in self._kept:
                 key = jax.random.fold_in(data_key(self.run_key, replicate), kind)
-                inputs, targets = _sample_batches(task.sample, self.batch_size, key, first)
+                inputs, targets = sample_batches(task.sample, self.batch_size, key, first)
                 inputs = jnp.pad(inputs, ((0, 0),) * 3 + ((0, self.in_features - inputs.shape[-1]),))
                 size = inputs.nbytes + targets.nbytes
                 while self._kept and self._kept_bytes + size > KEPT_BYTES:
@@ -242,7 +242,7 @@ def _failure(error: Exception, block: str, task: Task) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _sample_batches(sample: Callable, batch_size: int, key, first):
+def sample_batches(sample: Callable, batch_size: int, key, first):
     """Returns batches `first` to `first + SEGMENT_STEPS`: batch s is a function of (key, s)."""
     keys = jax.vmap(lambda s: jax.random.fold_in(key, s))(first + jnp.arange(SEGMENT_STEPS))
     batch = jax.vmap(lambda one: sample(one, batch_size))(keys)
