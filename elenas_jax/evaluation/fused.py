@@ -237,7 +237,8 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
         programs.append((program, schedule, one_level))
         states.append(initial_state(program, parallel.on_host(params)))
         identities.append(_identity(program, one_level, setting))
-    queues = _deal(identities, trials.steps, devices)
+    sizes = np.array([len(program.op) for program, _, _ in programs])
+    queues = _deal(identities, trials.steps * sizes / sizes.mean(), devices)
 
     waited = [0.0] * devices
     errors: dict[int, Exception] = {}
@@ -293,18 +294,24 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
     return Outcome(metrics, finite, losses, min(waited), errors)
 
 
-def _deal(identities: list[Hashable], steps: np.ndarray, devices: int) -> list[list[int]]:
-    """Deals candidates to devices, equal programs to the same one where there are enough others."""
+def _deal(identities: list[Hashable], costs: np.ndarray, devices: int) -> list[list[int]]:
+    """Deals candidates to devices, equal programs to the same one where there are enough others.
+
+    Args:
+      identities: what each compiled program depends on.
+      costs: `[B]` of training, in steps of a program of mean size.
+      devices: D.
+    """
     groups: dict[Hashable, list[int]] = {}
     enough = len(set(identities)) >= devices
     for place, identity in enumerate(identities):
         groups.setdefault(identity if enough else place, []).append(place)
     queues: list[list[int]] = [[] for _ in range(devices)]
-    load = [0] * devices
+    load = [0.0] * devices
     for group in groups.values():
         device = load.index(min(load))
         queues[device] += group
-        load[device] += int(steps[group].sum()) + _COMPILING_STEPS
+        load[device] += float(costs[group].sum()) + _COMPILING_STEPS
     return queues
 
 

@@ -242,7 +242,7 @@ class Trainer:
         with self._lock:
             if place not in self._kept:
                 key = jax.random.fold_in(data_key(self.run_key, replicate), kind)
-                inputs, targets = _sample_batches(task.sample, self.batch_size, self.in_features, key, first)
+                inputs, targets = sample_batches(task.sample, self.batch_size, self.in_features, key, first)
                 size = inputs.nbytes + targets.nbytes
                 while self._kept and self._kept_bytes + size > KEPT_BYTES:
                     oldest = self._kept.pop(next(iter(self._kept)))
@@ -259,7 +259,7 @@ def _failure(error: Exception, block: str, task: Task) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample_batches(sample: Callable, batch_size: int, in_features: int, key, first):
+def sample_batches(sample: Callable, batch_size: int, in_features: int, key, first):
     """Returns batches `first` to `first + SEGMENT_STEPS`: batch s is a function of (key, s)."""
     keys = jax.vmap(lambda s: jax.random.fold_in(key, s))(first + jnp.arange(SEGMENT_STEPS))
     batch = jax.vmap(lambda one: sample(one, batch_size))(keys)

@@ -8,6 +8,7 @@ import importlib.util
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,10 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds={text}: it must look like 0..4 or 0,3,5.")
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     return list(dict.fromkeys(seeds))
+
+
+def parse_lengths(texts: Sequence[str]) -> list[int]:
+    """Returns the lengths that ["20", "30", "40"] names, ascending."""
+    if not texts or not all(text.strip().isdecimal() for text in texts):
+        raise ConfigError(f"--lengths={','.join(texts)}: it must look like 20,30,40.")
+    return sorted({int(text) for text in texts})

@@ -107,26 +107,33 @@ def shortest(grammar: Grammar) -> int:
     return length
 
 
-def probability_of_ending(grammar: Grammar, length: int) -> np.ndarray:
-    """Returns `[length + 1, states]` float64: a string now in this state ends within so many steps."""
+def probability_of_ending(grammar: Grammar, length: int, at_least: int = 0) -> np.ndarray:
+    """Returns `[length + 1, states]` float64: a string now in this state ends within so many steps.
+
+    Args:
+      grammar: a constant.
+      length: steps that there are at the start.
+      at_least: symbols that a string has to have; a shorter one has not ended well.
+    """
     allowed = grammar.next_state >= 0
     step = np.zeros((len(allowed), len(allowed)))
     for before, symbol in np.argwhere(allowed):
         step[before, grammar.next_state[before, symbol]] += 1 / allowed[before].sum()
     step[grammar.final, grammar.final] = 1.0
     ending = np.zeros((length + 1, len(allowed)))
-    ending[:, grammar.final] = 1.0
-    for steps in range(1, length + 1):
-        ending[steps] = step @ ending[steps - 1]
+    for left in range(length + 1):
+        if left:
+            ending[left] = step @ ending[left - 1]
+        ending[left, grammar.final] = float(left <= length - at_least)
     return ending
 
 
 def sample_strings(
-    grammar: Grammar, key: jax.Array, num_examples: int, length: int
+    grammar: Grammar, key: jax.Array, num_examples: int, length: int, at_least: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws valid strings of at most `length` symbols.
+    """Draws valid strings of `at_least` to `length` symbols.
 
-    Transitions are equally likely and longer strings are drawn again: each step is drawn given
+    Transitions are equally likely and other strings are drawn again: each step is drawn given
     that the string ends in time, which is the same distribution.
 
     Returns:
@@ -139,7 +146,7 @@ def sample_strings(
     ways = np.stack([first, second], axis=1)
     after = np.take_along_axis(grammar.next_state, ways, axis=1)
     # [length, states, 2]: by the number of steps that are left after this one.
-    weights = probability_of_ending(grammar, length)[:-1][:, after]
+    weights = probability_of_ending(grammar, length, at_least)[:-1][:, after]
     total = np.sum(weights, axis=-1)
     take_first = np.divide(weights[..., 0], total, out=np.zeros_like(total), where=total > 0)
     ways_table, after_table = jnp.asarray(ways), jnp.asarray(after)
@@ -223,7 +230,9 @@ def encode(symbols: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _make_sample(embedded: bool, negatives: str, length: int) -> Callable[[jax.Array, int], Batch]:
+def _make_sample(
+    embedded: bool, negatives: str, length: int, at_least: int = 0
+) -> Callable[[jax.Array, int], Batch]:
     """Returns the generator; the same object for the same settings, so that it compiles once."""
     grammar = EMBEDDED_REBER if embedded else REBER
     make_invalid: Callable[..., jax.Array]
@@ -237,7 +246,7 @@ def _make_sample(embedded: bool, negatives: str, length: int) -> Callable[[jax.A
     @functools.partial(jax.jit, static_argnames="num_examples")
     def sample(key: jax.Array, num_examples: int) -> Batch:
         key_valid, key_invalid, key_labels = jax.random.split(key, 3)
-        symbols, lengths = sample_strings(grammar, key_valid, num_examples, length)
+        symbols, lengths = sample_strings(grammar, key_valid, num_examples, length, at_least)
         invalid = make_invalid(key_invalid, symbols, lengths)
         labels = jax.random.permutation(key_labels, jnp.arange(num_examples) % 2 == 0)
         inputs = encode(jnp.where(labels[:, None], symbols, invalid), lengths)
@@ -290,4 +299,22 @@ def make_embedded_reber(*, negatives: str = "random", length: int = 32) -> Task:
         train_samples=50_000,
         valid_samples=5_000,
         threshold=0.70,
+    )
+
+
+def with_full_length(task: Task) -> Task:
+    """Returns a grammar task whose strings all have as many symbols as there are time steps.
+
+    Most strings of the tasks themselves are short (of those of up to 64 symbols hardly any has more than
+    32), and a longer sequence is more padding in front; this is what longer strings are measured on.
+
+    Raises:
+      ValueError: for a task of no grammar.
+    """
+    if task.name not in ("reber", "embedded_reber"):
+        raise ValueError(f"{task.name} is no task of a grammar.")
+    embedded = task.name == "embedded_reber"
+    return task._replace(
+        sample=_make_sample(embedded, task.variant, task.time_steps, task.time_steps),
+        variant=f"{task.variant}, full length",
     )

@@ -316,3 +316,10 @@ print(b"".join(np.asarray(each).tobytes() for each in products).hex())
     cores = parallel.usable_cores()
     assert run(1).split()[0] == run(cores + 1).split()[0] == str(cores)
     assert run(1) == run(cores)
+
+
+def test_candidates_are_dealt_to_devices_by_cost():
+    costs = np.array([4000.0, 1000.0, 1000.0])
+    assert fused._deal(["a", "b", "c"], costs, 2) == [[0], [1, 2]]
+    assert fused._deal(["a", "b", "a"], costs, 2) == [[0, 2], [1]]  # compiled once
+    assert fused._deal(["a", "a"], costs[:2], 2) == [[0], [1]]

@@ -198,3 +198,28 @@ def test_tables_are_the_grammar(name):
             assert state >= 0
         assert state == grammar.final
     assert grammars.shortest(grammar) == (5 if name == "reber" else 9)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_strings_of_full_length_are_as_likely_as_among_all_of_that_length(name):
+    length = 11
+    grammar = grammars.REBER if name == "reber" else grammars.EMBEDDED_REBER
+    symbols, lengths = grammars.sample_strings(grammar, jax.random.key(4), NUM_EXAMPLES, length, length)
+    assert set(np.asarray(lengths).tolist()) == {length}
+    drawn = collections.Counter("".join(SYMBOLS[s] for s in row) for row in np.asarray(symbols))
+    shorter_too, among = collections.Counter(valid_strings(name, NUM_EXAMPLES, length)[2]), 0
+    among = sum(count for string, count in shorter_too.items() if len(string) == length)
+    for string, count in drawn.items():
+        share, other = count / NUM_EXAMPLES, shorter_too[string] / among
+        deviation = np.sqrt(share * (1 - share) * (1 / NUM_EXAMPLES + 1 / among))
+        assert IS_VALID[name](string) and abs(share - other) < 5 * deviation, string
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_of_full_length(name):
+    task = grammars.with_full_length(make_task(name, negatives="near_miss", length=40))
+    batch = task.sample(jax.random.key(5), 64)
+    for string, label in zip(decode(batch.inputs), np.asarray(batch.targets)[:, 0]):
+        assert len(string) == 40 and IS_VALID[name](string) == bool(label)
+    with pytest.raises(ValueError, match="adding is no task of a grammar"):
+        grammars.with_full_length(make_task("adding"))

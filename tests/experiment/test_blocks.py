@@ -1,0 +1,54 @@
+"""Blocks that a user names."""
+
+import json
+
+import numpy as np
+import pytest
+
+from elenas_jax.experiment.blocks import described_blocks, read_blocks
+from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.graphs import KNOWN_BLOCKS
+from elenas_jax.spaces.elenas import to_json
+
+GRAPH = to_json(KNOWN_BLOCKS["elman"])
+
+
+@pytest.mark.parametrize("data", [GRAPH, {"found": True, "graph": GRAPH}])
+def test_names_and_files(tmp_path, data):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(data))
+    blocks = read_blocks(["lstm", str(path)])
+    assert list(blocks) == ["lstm", "mine"] and blocks["lstm"] is KNOWN_BLOCKS["lstm"]
+    np.testing.assert_array_equal(blocks["mine"].edges, KNOWN_BLOCKS["elman"].edges)
+    assert described_blocks(blocks) == {"lstm": None, "mine": GRAPH}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"found": false, "graph": null}', "holds no graph: its search found none"),
+        ('{"nodes": 3}', "A graph is an object with"),
+        (None, "cannot read .*: No such file"),
+    ],
+)
+def test_files_that_hold_no_graph(tmp_path, text, message):
+    path = tmp_path / "bad.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        read_blocks([str(path)])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["lstn"], "'lstn' is neither .* did you mean 'lstm'"),
+        (["lstm", "lstm"], "two blocks are named 'lstm'"),
+        ([], "at least one block"),
+    ],
+)
+def test_names_that_are_none(names, message):
+    with pytest.raises(ConfigError, match=message):
+        read_blocks(names)
