@@ -126,6 +126,7 @@ class SearchSpace(NamedTuple):
     drawing: Callable  # candidate -> {"nodes": [...], "edges": [...]} with labels and colours
     to_json: Callable  # candidate -> JSON-able object
     from_json: Callable  # the same object -> candidate
+    known: Callable  # key -> a known architecture or a variant of one, to pre-train policies on; jittable
     growth: "Growth"
 
 
@@ -175,3 +176,4 @@ class Strategy(NamedTuple):
     ask: Callable  # key, state -> Proposal, state
     tell: Callable  # key, state, Proposal, Evaluation [B] -> state
     diagnostics: Callable  # state -> dict of floats for the metrics file, may be empty
+    policy: Callable | None = None  # params, state of the growth -> Choice; of strategies that learn one

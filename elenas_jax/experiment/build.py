@@ -9,8 +9,9 @@ import jax
 from elenas_jax.evaluation.cache import Cache
 from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
 from elenas_jax.evaluation.tabular import Table, load_table, make_tabular_evaluator
-from elenas_jax.experiment.config import SHAPING
+from elenas_jax.experiment.config import PRETRAINED, SHAPING
 from elenas_jax.experiment.loop import Experiment
+from elenas_jax.experiment.pretrained import load_params
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.ops import COMBINING, TRANSFORMING
 from elenas_jax.spaces import SPACES
@@ -38,7 +39,7 @@ def build(config: dict[str, Any], cache: Cache) -> Experiment:
     run_key = jax.random.key(config["seed"])
     tasks = build_tasks(config)
     space = build_space(config, tasks)
-    strategy = _build_strategy(config, space)
+    strategy = build_strategy(config, space)
     return Experiment(config, space, strategy, build_evaluator(config, tasks, cache), run_key)
 
 
@@ -154,8 +155,11 @@ def _what_is_trained(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
-    settings = {key: value for key, value in config["strategy"].items() if key != "name"}
+def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
+    """Returns the strategy; one that learns a policy starts from `strategy.pretrained` if that is set."""
+    settings = {key: value for key, value in config["strategy"].items() if key not in ("name", PRETRAINED)}
+    if PRETRAINED in config["strategy"]:
+        settings["initial_params"] = load_params(config)
     reward = {name: value for name, value in config["reward"].items() if name not in SHAPING}
     with _in_section("reward"):
         reward_fn = make_reward(space, **reward)

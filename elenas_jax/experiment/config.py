@@ -5,6 +5,7 @@ argument of a maker is a new key, with its default, and needs no line here. `che
 gate before anything is compiled or written.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
 
 # Arguments of makers that `build` hands in, so they are no keys.
 SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold")
+PRETRAINED = "pretrained"  # key of strategies that learn a policy
 STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params")
 # Bounds of arguments by their names; what else there is to check, makers check themselves.
 _BOUNDS: dict[str, dict[str, Any]] = {
@@ -164,7 +166,11 @@ def _space_rules(name: str) -> dict[str, Rule]:
 
 
 def _strategy_rules(name: str) -> dict[str, Rule]:
-    return maker_rules(STRATEGIES[name], STRATEGY_HANDED_IN, _BOUNDS)
+    rules = maker_rules(STRATEGIES[name], STRATEGY_HANDED_IN, _BOUNDS)
+    if "initial_params" in inspect.signature(STRATEGIES[name]).parameters:
+        # A folder of scripts/pretrain.py; "" starts from scratch.
+        rules[PRETRAINED] = Rule("", (str,))
+    return rules
 
 
 def _task_rules(name: str) -> dict[str, Rule]:

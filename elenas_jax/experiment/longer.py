@@ -160,10 +160,9 @@ class LongerTrial:
                 hidden_features=setting.hidden_features,
                 learning_rate=setting.learning_rate,
             )
+            traced = jax.jit(segment).trace(*parallel.on_host((state, *data, *steps)))
             options = parallel.compiler_options()
-            self._compiled[task, device] = parallel.compile_on(
-                device, segment, (state, *data, *steps), options
-            )
+            self._compiled[task, device] = parallel.compile_on(device, traced, options)
         return self._compiled[task, device](state, *data, *steps)
 
 

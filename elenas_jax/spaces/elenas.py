@@ -28,6 +28,7 @@ from elenas_jax.graphs import (
 from elenas_jax.graphs.convert import network_graph
 from elenas_jax.spaces.elenas_drawing import draw_network
 from elenas_jax.spaces.elenas_growth import make_growth, shaping_weights
+from elenas_jax.spaces.elenas_known import make_known
 from elenas_jax.spaces.elenas_sampling import change, cross, draw, make_choices
 from elenas_jax.types import OK, Array, Network, SearchSpace, Task
 
@@ -166,6 +167,7 @@ def make_elenas(
         drawing=lambda candidate: draw_network(_on_host(candidate), head),
         to_json=to_json,
         from_json=from_json,
+        known=make_known(choices, mutate),
         growth=make_growth(
             choices,
             order=order,

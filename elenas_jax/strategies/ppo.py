@@ -11,6 +11,7 @@ there and fixed here:
 - an episode that builds nothing new in a step earns the score of the candidate as it stood before.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -118,7 +119,7 @@ def make_ppo(
     num_heads: int = 4,
     generations_per_stage: int = 0,
     reward_fn: RewardFn | None = None,
-    initial_params: PyTree | None = None,
+    initial_params: Callable[[PyTree], PyTree] | None = None,
 ) -> Strategy:
     """Builds PPO.
 
@@ -141,7 +142,7 @@ def make_ppo(
       width, num_layers, num_heads: of the graph network.
       generations_per_stage: of the space's growth, see `stage_of`; 0 starts with the last stage.
       reward_fn: see `rewards`; None is `make_reward(space)`.
-      initial_params: of the policy, from pre-training; None starts from nothing.
+      initial_params: gives pre-trained parameters, from those of a new policy; None starts from scratch.
 
     Raises:
       ValueError: for settings that do not go together.
@@ -178,9 +179,9 @@ def make_ppo(
     def init(key: Array) -> PPOState:
         key_params, key_start = jax.random.split(key)
         start = growth.start(key_start)
-        params = initial_params
-        if params is None:
-            params = model.init(key_params, growth.observe(start))
+        params = model.init(key_params, growth.observe(start))
+        if initial_params is not None:
+            params = initial_params(params)
         return PPOState(
             params=params,
             opt_state=optimizer.init(params),
@@ -270,7 +271,7 @@ def make_ppo(
         values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
         return {name: value for name, value in values.items() if np.isfinite(value)}
 
-    return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics)
+    return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics, policy=policy)
 
 
 def loss_and_gradient(

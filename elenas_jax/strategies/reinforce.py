@@ -7,6 +7,7 @@ drawing as the sampler does and not uniformly; and the best episodes so far are 
 queue training, Abolafia et al., 2018).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -106,7 +107,7 @@ def make_reinforce(
     num_rounds: int = 2,
     generations_per_stage: int = 0,
     reward_fn: RewardFn | None = None,
-    initial_params: PyTree | None = None,
+    initial_params: Callable[[PyTree], PyTree] | None = None,
 ) -> Strategy:
     """Builds REINFORCE.
 
@@ -129,7 +130,7 @@ def make_reinforce(
       width, num_rounds: of the graph network.
       generations_per_stage: of the space's growth, see `stage_of`; 0 starts with the last stage.
       reward_fn: see `rewards`; None is `make_reward(space)`.
-      initial_params: of the policy, from pre-training; None starts from nothing.
+      initial_params: gives pre-trained parameters, from those of a new policy; None starts from scratch.
     """
     if batch_size % num_minibatches:
         raise ValueError(
@@ -148,9 +149,9 @@ def make_reinforce(
     def init(key: Array) -> ReinforceState:
         key_params, key_start = jax.random.split(key)
         start = growth.start(key_start)
-        params = initial_params
-        if params is None:
-            params = model.init(key_params, growth.observe(start))
+        params = model.init(key_params, growth.observe(start))
+        if initial_params is not None:
+            params = initial_params(params)
         return ReinforceState(
             params=params,
             opt_state=optimizer.init(params),
@@ -229,7 +230,7 @@ def make_reinforce(
         values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
         return {name: value for name, value in values.items() if np.isfinite(value)}
 
-    return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics)
+    return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics, policy=policy)
 
 
 class LossWeights(NamedTuple):
