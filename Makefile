@@ -26,10 +26,11 @@ quickstart: $(STAMP) ## search for a block in a few minutes and compare it with 
 test: $(STAMP) ## run all tests, on two processes
 	@$(BIN)/python -m pytest -n 2 tests
 
-lint: $(STAMP) ## check style and types
+lint: $(STAMP) ## check style and types, and that the README shows the results as they are
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy elenas_jax
+	@$(BIN)/python scripts/render_results.py --check
 
 bench: $(STAMP) ## print the benchmark tables
 	@$(BIN)/python scripts/benchmark_constructor.py

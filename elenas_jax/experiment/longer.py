@@ -20,6 +20,7 @@ from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Cache, Record
 from elenas_jax.evaluation.executors import SEGMENT_STEPS, training_segments
 from elenas_jax.evaluation.fused import FusedState, bias_corrections, initial_state, make_segment
+from elenas_jax.evaluation.population import EVALUATION_FORMAT
 from elenas_jax.evaluation.trainer import sample_batches
 from elenas_jax.evaluation.training import TEST, TRAIN, data_key, weights_key
 from elenas_jax.graphs import (
@@ -190,7 +191,13 @@ def kept_key(trial: LongerTrial, replicate: int) -> bytes:
     ]
     numbers = setting._replace(run_key=np.asarray(jax.random.key_data(setting.run_key)).tolist())
     canonical = canonical_bytes(trial.graph, setting.head)
-    described = {"tasks": tasks, "setting": numbers._asdict(), "kind": trial.kind, "replicate": replicate}
+    described = {
+        "format": EVALUATION_FORMAT,
+        "tasks": tasks,
+        "setting": numbers._asdict(),
+        "kind": trial.kind,
+        "replicate": replicate,
+    }
     return b"|".join((b"longer", canonical, json.dumps(described, sort_keys=True).encode()))
 
 

@@ -49,22 +49,18 @@ class HeatConv(nn.Module):
         types = nn.leaky_relu(type_embedding, SLOPE)
         kind_logits = edges @ by_edge + (types @ by_type)[jnp.asarray(observation.kind_types)]
 
-        is_kind = edge_kinds(observation)
-        logits = (nodes @ by_receiver).T[:, :, None] + (nodes @ by_sender).T[:, None, :]
-        logits += jnp.moveaxis(is_kind @ kind_logits, -1, 0)
-        attended = nn.leaky_relu(logits, SLOPE)
-        weights = jnp.mean(masked_softmax(attended, observation.kinds < len(features)), axis=0)
-        of_kinds = jnp.einsum("ij,ijc->ic", weights, is_kind)
-        messages = weights @ (nodes @ of_sender) + of_kinds @ (edges @ of_edge)
+        num_kinds, kinds = len(features), observation.kinds
+        logits = (nodes @ by_receiver)[:, None] + (nodes @ by_sender)[None, :]  # [M, M, heads]
+        # Indices are in range: clamping them would cost as much as the look-up.
+        logits += jnp.pad(kind_logits, ((0, 1), (0, 0))).at[kinds].get(mode="promise_in_bounds")
+        attended = jnp.moveaxis(nn.leaky_relu(logits, SLOPE), -1, 0)
+        weights = jnp.mean(masked_softmax(attended, kinds < num_kinds), axis=0)
+        receivers = jnp.arange(len(nodes))[:, None]
+        of_kinds = (
+            jnp.zeros((len(nodes), num_kinds + 1)).at[receivers, kinds].add(weights, mode="promise_in_bounds")
+        )
+        messages = weights @ (nodes @ of_sender) + of_kinds[:, :-1] @ (edges @ of_edge)
         return nodes + messages + jnp.sum(weights, axis=-1, keepdims=True) * message_bias
-
-
-def edge_kinds(observation: Observation) -> Array:
-    """Returns `[M, M, C]` the kinds of edges one-hot, zeros where there is no edge.
-
-    Products with it are faster on a CPU than gathers by `kinds`, whose gradients are scatters.
-    """
-    return jax.nn.one_hot(observation.kinds, observation.kind_features.shape[0])
 
 
 def masked_softmax(logits: Array, valid: AnyArray) -> Array:
