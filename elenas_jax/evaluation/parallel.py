@@ -172,9 +172,11 @@ def compiler_options(level: int = 1) -> dict[str, Any]:
 @functools.cache
 def _known_options() -> tuple[str, ...]:
     """Returns which of `_OPTIONS` this version of XLA knows."""
+    if not is_cpu():
+        return ()
     known = []
-    lowered = jax.jit(lambda x: x).lower(0.0) if is_cpu() else None
-    for name, value in _OPTIONS.items() if lowered else ():
+    lowered = jax.jit(lambda x: x).lower(0.0)
+    for name, value in _OPTIONS.items():
         try:
             lowered.compile(compiler_options={name: value})
             known.append(name)

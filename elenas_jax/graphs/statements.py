@@ -105,7 +105,7 @@ def read(graph: ComputationGraph, head: str) -> Reading:
         if node % 2 or node == 0:
             continue
         transforms[node] = TRANSFORMING[live.edges[node, node]]
-        codes = live.edges[:, node].copy()
+        codes = np.array(live.edges[:, node])
         codes[node] = 0
 
         def place(source: int, codes: np.ndarray = codes) -> tuple[int, bool, int]:
