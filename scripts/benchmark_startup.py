@@ -1,6 +1,6 @@
 r"""Times what a search compiles: a first one, and a second one that finds the first one's compilation cache.
 
-  python scripts/benchmark_startup.py                 # two minutes on two cores
+  python scripts/benchmark_startup.py                 # two to four minutes on two cores
   python scripts/benchmark_startup.py --json=startup.json --generations=1
 
 Both are searches of the quickstart's config in processes of their own, with a fresh folder of the cache and

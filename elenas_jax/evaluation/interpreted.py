@@ -135,11 +135,16 @@ def _prepare(chunk: _Chunk, setting: Setting) -> _Prepared:
     start, segment = _compiled(padding, layout, setting.batch_size, setting.learning_rate, setting.devices)
     # Programs of tasks with other inputs look alike to the compiler; sizes are in their arrays.
     program = dataclasses.replace(program, in_features=setting.in_features)
+    # One device after the other, by one program: drawing is quick, a program for each device is not.
+    states = [
+        start(jax.tree.map(lambda leaf, lane=lane: leaf[lane], program), trials.weights[lane])
+        for lane in chosen[:, None]
+    ]
     return _Prepared(
         lanes,
         jax.tree.map(lambda *leaves: np.stack(leaves)[chosen], *machines),
         np.where(lanes >= 0, trials.steps[chosen], 0),
-        start(jax.tree.map(lambda leaf: leaf[chosen], program), trials.weights[chosen]),
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *states),
         segment,
     )
 
@@ -209,7 +214,7 @@ def _compiled(padding: Padding, layout: Layout, batch_size: int, learning_rate: 
         scratch=padding.scratch,
     )
     return (
-        parallel.map_over_devices(jax.vmap(start_one), devices, split=(True, True)),
+        parallel.map_over_devices(jax.vmap(start_one), 1, split=(True, True)),
         parallel.map_over_devices(segment, devices, split=(True, True, False, False, False)),
     )
 

@@ -145,16 +145,33 @@ print(json.dumps(found))
     assert len(found) == 6 and all(each == found[0] for each in found)
 
 
-def test_a_second_population_compiles_nothing(evaluator, evaluation):
+def count_compiled(run):
+    """Returns how many programs are compiled, or read from a cache, while `run()` runs."""
     counted = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, seconds, **_: counted.append(name) if name.endswith("backend_compile_duration") else None
-    )
-    before = len(counted)
+
+    def listen(name, seconds, **_):
+        counted.append(name.endswith("backend_compile_duration"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return sum(counted)
+
+
+def test_a_second_population_compiles_nothing_however_large(evaluator, evaluation):
     other = [(0, 2, "matmul"), (1, 2, "matmul"), (4, 2, "add"), (2, 2, "tanh"), (2, 4, "recursion")]
-    graphs = [from_edges(16, [*other, (3, 2, name)]) for name in ("add", "hadamard")]
-    found = evaluator.evaluate(ComputationGraph(stack_graphs(graphs)), 0)
-    assert (found.status == OK).all() and len(counted) == before
+
+    def evaluate(num, seed):
+        """Rows of different graphs, of the size that the evaluator has met."""
+        names = [(a, b) for a in ("add", "hadamard", "matmul") for b in ("add", "hadamard", "matmul")]
+        graphs = [from_edges(16, [*other, (3, 2, a), (5, 2, b)]) for a, b in names[seed : seed + num]]
+        found = evaluator.evaluate(ComputationGraph(stack_graphs(graphs)), 0)
+        assert (found.status == OK).all()
+
+    assert count_compiled(lambda: evaluate(2, 0)) == 0
+    assert count_compiled(lambda: evaluate(5, 2)) == 0  # more than a chunk
 
 
 def test_cache_is_asked_first_and_holds_what_was_trained(evaluation):

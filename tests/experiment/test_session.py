@@ -264,6 +264,19 @@ def test_the_compilation_cache_keeps_its_newest_files(tmp_path):
     session._prune(tmp_path / "missing", 0)
 
 
+def test_small_programs_are_cached_in_the_first_generation_only(tmp_path):
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    try:
+        PREPARE(check_config({"compilation_cache": str(tmp_path / "xla")}), Console(file=io.StringIO()))
+        assert getattr(jax.config, name) == 0.0
+        run(tmp_path / "run")
+        assert getattr(jax.config, name) == session.CACHE_SECONDS
+    finally:
+        jax.config.update(name, before)
+        jax.config.update("jax_compilation_cache_dir", None)
+
+
 def test_a_goal_ends_a_run_which_can_go_on_later(tmp_path):
     seen = []
 
