@@ -1,7 +1,7 @@
 """From names to objects: the only place that turns a config into what it describes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def build(config: dict[str, Any], cache: Cache) -> Experiment:
     run_key = jax.random.key(config["seed"])
     tasks = build_tasks(config)
     space = build_space(config, tasks)
-    strategy = _build_strategy(config, space)
+    strategy = build_strategy(config, space)
     return Experiment(config, space, strategy, build_evaluator(config, tasks, cache), run_key)
 
 
@@ -52,7 +52,10 @@ def build_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def build_space(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> SearchSpace:
+def build_space(
+    config: Mapping[str, Any], tasks: tuple[Task, ...], status_fn: Callable | None = None
+) -> SearchSpace:
+    """Returns the space; `status_fn` says what is valid where it is known without constructing."""
     settings = {key: value for key, value in config["space"].items() if key != "name"}
     with _in_section("space"):
         return SPACES[config["space"]["name"]](
@@ -62,6 +65,7 @@ def build_space(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> SearchSpa
             signatures=tuple((task.in_features, task.out_features, task.time_steps) for task in tasks),
             shaping={name: config["reward"][name] for name in SHAPING},
             threshold=tasks[0].threshold,
+            status_fn=status_fn,
         )
 
 
@@ -154,7 +158,7 @@ def _what_is_trained(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
+def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
     settings = {key: value for key, value in config["strategy"].items() if key != "name"}
     reward = {name: value for name, value in config["reward"].items() if name not in SHAPING}
     with _in_section("reward"):
