@@ -1,7 +1,7 @@
 """From names to objects: the only place that turns a config into what it describes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -53,7 +53,10 @@ def build_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def build_space(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> SearchSpace:
+def build_space(
+    config: Mapping[str, Any], tasks: tuple[Task, ...], status_fn: Callable | None = None
+) -> SearchSpace:
+    """Returns the space; `status_fn` says what is valid where it is known without constructing."""
     settings = {key: value for key, value in config["space"].items() if key != "name"}
     with _in_section("space"):
         return SPACES[config["space"]["name"]](
@@ -63,6 +66,7 @@ def build_space(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> SearchSpa
             signatures=tuple((task.in_features, task.out_features, task.time_steps) for task in tasks),
             shaping={name: config["reward"][name] for name in SHAPING},
             threshold=tasks[0].threshold,
+            status_fn=status_fn,
         )
 
 

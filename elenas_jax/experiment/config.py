@@ -57,7 +57,7 @@ FREE_KEYS = (
 DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
 
 # Arguments of makers that `build` hands in, so they are no keys.
-SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold")
+SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold", "status_fn")
 PRETRAINED = "pretrained"  # key of strategies that learn a policy
 STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params")
 # Bounds of arguments by their names; what else there is to check, makers check themselves.

@@ -24,7 +24,7 @@ from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.strategies.rollouts import Rollout
 from elenas_jax.types import OK, Evaluation, Proposal, PyTree, SearchSpace, Strategy, explain_status
 
-_INIT = 2**32 - 1  # folded into the run's key for the strategy's start; no generation has this number
+INIT = 2**32 - 1  # folded into the run's key for the strategy's start; no generation has this number
 _REPLICATE = 0  # a search trains each candidate once; more seeds are for `retrain`
 
 
@@ -81,7 +81,7 @@ def restore(
     Raises:
       RunError: if something is damaged.
     """
-    state = experiment.strategy.init(jax.random.fold_in(experiment.run_key, _INIT))
+    state = experiment.strategy.init(jax.random.fold_in(experiment.run_key, INIT))
     step = checkpoints.newest()
     if step is not None:
         state = checkpoints.restore(step, state)

@@ -52,7 +52,7 @@ def make_table(
       RunError: if the folder cannot be used.
     """
     space = build_space(config, build_tasks(config))
-    graphs = _all_blocks(config, space)
+    graphs = all_blocks(config, space)
     graphs = graphs[:limit] if limit else graphs
     # Nobody stops: no metric is below 0.
     training = {
@@ -80,7 +80,7 @@ def make_table(
                 done = first * replicates + (replicate + 1) * len(some)
                 on_chunk(done, len(graphs) * replicates, trained)
             rows += [
-                _row(graph, each, config["evaluator"]["head"])
+                table_row(graph, each, config["evaluator"]["head"])
                 for graph, each in zip(some, zip(*found, strict=True), strict=True)
             ]
     ran = session(evaluator.plan["devices"])
@@ -89,7 +89,7 @@ def make_table(
     write_atomically(to, write_text(plain(config), provenance, replicates, rows))
 
 
-def _all_blocks(config: Mapping[str, Any], space: SearchSpace) -> list[ComputationGraph]:
+def all_blocks(config: Mapping[str, Any], space: SearchSpace) -> list[ComputationGraph]:
     """Returns the representatives of all blocks of a space, sorted by hash."""
     settings = config["space"]
     if settings["name"] != "elenas":
@@ -104,7 +104,7 @@ def _all_blocks(config: Mapping[str, Any], space: SearchSpace) -> list[Computati
     return sorted(graphs, key=lambda graph: canonical_hash(graph, head))
 
 
-def _row(graph: ComputationGraph, records: Sequence[Record], head: str) -> list[Any]:
+def table_row(graph: ComputationGraph, records: Sequence[Record], head: str) -> list[Any]:
     """Returns the plain values of `tabular.COLUMNS`; records are those of the replicates."""
     return [
         canonical_hash(graph, head),

@@ -4,7 +4,7 @@ A candidate is a `ComputationGraph` of `num_nodes` nodes. It is valid if its net
 widths of every task of the ladder. Source: Aichberger and Klambauer (2023).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +53,7 @@ def make_elenas(
     shaping: dict[str, float] | None = None,
     threshold: float = 0.8,
     positions: bool = True,
+    status_fn: Callable[[ComputationGraph], Array] | None = None,
 ) -> SearchSpace:
     """Builds the space.
 
@@ -71,6 +72,7 @@ def make_elenas(
       shaping: weights of reward shaping that differ from the paper's, see `ShapingWeights`.
       threshold: of the first task, for reward shaping.
       positions: whether policies see the positions of nodes.
+      status_fn: status of a graph by another way than constructing it, where all of them are known.
     """
     distinct = tuple(dict.fromkeys((int(i), int(o), t if t is None else int(t)) for i, o, t in signatures))
     if not distinct:
@@ -79,7 +81,7 @@ def make_elenas(
         raise ValueError(f"max_draws ({max_draws}) and most_changes ({most_changes}) must be at least 1.")
     choices = make_choices(num_nodes, operations, incoming, transforms)
 
-    def status(candidate: ComputationGraph) -> Array:
+    def constructed_status(candidate: ComputationGraph) -> Array:
         found = jnp.int32(OK)
         for in_features, out_features, time_steps in distinct:
             program = construct(
@@ -92,6 +94,8 @@ def make_elenas(
             )
             found = jnp.where(found == OK, program.status, found)
         return found
+
+    status = status_fn or constructed_status
 
     def retry(key: Array, make_candidate, accepts, otherwise: ComputationGraph) -> ComputationGraph:
         """Returns the first accepted candidate of `max_draws`, else `otherwise`."""

@@ -1,4 +1,4 @@
-"""Every valid block of a small ELENAS space, once each.
+"""Every valid block of a small ELENAS space, once each; and which block each of its graphs is.
 
 All graphs that `Choices` allows are constructed in compiled batches; those that are valid are told
 apart by their canonical form. What is left out beforehand never gives a block of its own: recursion
@@ -8,14 +8,15 @@ neighbouring initial nodes alone. A test compares with what no such rule was app
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from elenas_jax.graphs import ComputationGraph, liveness
 from elenas_jax.graphs.computation import MATMUL, RECURSION, intermediate_nodes
-from elenas_jax.spaces.elenas_sampling import Choices
+from elenas_jax.spaces.elenas_sampling import Choices, actions_from_graph
 from elenas_jax.types import OK, SearchSpace
 
 MOST_GRAPHS = 2**24
@@ -36,21 +37,79 @@ def enumerate_blocks(space: SearchSpace, choices: Choices) -> dict[bytes, np.nda
       ValueError: if there are more than `MOST_GRAPHS` graphs.
     """
 
-    @jax.jit
-    @jax.vmap
-    def judge(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return space.status(ComputationGraph(edges)), liveness(ComputationGraph(edges)).edges
-
+    judge = _make_judge(space)
     blocks: dict[bytes, np.ndarray] = {}
     met: set[bytes] = set()  # what is not alive changes nothing: most graphs end here
     for edges in _graphs(choices):
-        padded = np.pad(edges, ((0, _BATCH - len(edges)), (0, 0), (0, 0)))
-        status, networks = (np.asarray(each)[: len(edges)] for each in judge(padded))
+        status, networks = judge(edges)
         for network in networks[status == OK]:
             if network.tobytes() not in met:
                 met.add(network.tobytes())
                 blocks.setdefault(space.canonical(ComputationGraph(network)), network)
     return dict(sorted(blocks.items()))
+
+
+def number_graphs(choices: Choices) -> tuple[Callable[[ComputationGraph], jax.Array], int]:
+    """Returns a jittable function from a graph to its number, from 0 on, and how many graphs there are.
+
+    Raises:
+      ValueError: if there are more than `MOST_GRAPHS`.
+    """
+    sizes = choices.valid_actions.sum(axis=1).tolist()
+    total = math.prod(sizes)
+    if total > MOST_GRAPHS:
+        raise ValueError(f"The space has {total:,} graphs; at most {MOST_GRAPHS:,} are enumerated.")
+    weights = np.cumprod([1, *sizes[:-1]]).astype(np.int32)
+    return lambda graph: jnp.sum(actions_from_graph(choices, graph) * weights), total
+
+
+def tabulate_graphs(space: SearchSpace, choices: Choices) -> tuple[np.ndarray, list[bytes]]:
+    """Judges every graph of a space once.
+
+    Returns:
+      `[G]` int32, for each graph by its number its block's place in the list, or minus its status; and
+      the canonical bytes of the blocks.
+
+    Raises:
+      ValueError: as `number_graphs`.
+    """
+    judge = _make_judge(space)
+    sizes = choices.valid_actions.sum(axis=1)
+    _, total = number_graphs(choices)
+    found = np.zeros(total, np.int32)
+    blocks: dict[bytes, int] = {}
+    met: dict[bytes, int] = {}
+    for first in range(0, total, _BATCH):
+        numbers = np.arange(first, min(first + _BATCH, total))
+        edges = np.zeros((len(numbers), choices.num_nodes, choices.num_nodes), np.int8)
+        rest = numbers
+        for (source, target), size, codes in zip(choices.order, sizes, choices.codes, strict=True):
+            rest, action = np.divmod(rest, size)
+            edges[:, source, target] = codes[action]
+        status, networks = judge(edges)
+        found[numbers] = -status
+        for number, network in zip(numbers[status == OK], networks[status == OK], strict=True):
+            text = network.tobytes()
+            if text not in met:
+                form = space.canonical(ComputationGraph(network))
+                met[text] = blocks.setdefault(form, len(blocks))
+            found[number] = met[text]
+    return found, list(blocks)
+
+
+def _make_judge(space: SearchSpace) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns a map from at most `_BATCH` graphs `[B, M, M]` to status and network."""
+
+    @jax.jit
+    @jax.vmap
+    def judge(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return space.status(ComputationGraph(edges)), liveness(ComputationGraph(edges)).edges
+
+    def judge_some(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        status, networks = judge(np.pad(edges, ((0, _BATCH - len(edges)), (0, 0), (0, 0))))
+        return np.asarray(status)[: len(edges)], np.asarray(networks)[: len(edges)]
+
+    return judge_some
 
 
 def _graphs(choices: Choices) -> Iterator[np.ndarray]:

@@ -76,10 +76,9 @@ def make_evolution(
 
     def tell(key: Array, state: EvolutionState, proposal: Proposal, evaluation: Evaluation) -> EvolutionState:
         del key
-        status = np.asarray(evaluation.status)
-        joins = np.asarray(proposal.valid_candidates) & ((status == OK) | (status > len(space.reasons)))
-        scores = np.where(np.isfinite(evaluation.score), evaluation.score, 0.0).astype(np.float32)
-        return join(state, proposal.candidates, scores, joins)
+        status, score = jnp.asarray(evaluation.status), jnp.asarray(evaluation.score, jnp.float32)
+        joins = proposal.valid_candidates & ((status == OK) | (status > len(space.reasons)))
+        return join(state, proposal.candidates, jnp.where(jnp.isfinite(score), score, 0.0), joins)
 
     def diagnostics(state: EvolutionState) -> dict[str, float]:
         scores = np.asarray(state.scores)

@@ -29,7 +29,6 @@ from elenas_jax.strategies.rollouts import (
     replay,
     rewards_to_go,
     roll_out,
-    side_by_side,
     stage_of,
 )
 from elenas_jax.types import (
@@ -298,15 +297,8 @@ def loss_and_gradient(
     def all_steps(params: PyTree, steps: Steps) -> tuple[Array, Measures]:
         return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, steps))
 
-    if side_by_side():
-        return jax.value_and_grad(all_steps, has_aux=True)(params, steps)
-
-    def accumulate(carry, step: Steps):
-        return jax.tree.map(jnp.add, carry, jax.value_and_grad(one_step, has_aux=True)(params, step)), None
-
-    zero = jnp.float32(0.0)
-    start = ((zero, Measures(zero, zero, zero, zero)), jax.tree.map(jnp.zeros_like, params))
-    return jax.lax.scan(accumulate, start, steps)[0]
+    # Side by side also on a CPU: its products of whole graphs are dense (docs/engine_notes.md).
+    return jax.value_and_grad(all_steps, has_aux=True)(params, steps)
 
 
 def _changed(space: SearchSpace, candidates: PyTree, valid_steps: Array) -> Array:
@@ -343,9 +335,7 @@ def _make_steps(
     Returns:
       The steps, and the share of the variance of returns that the values explain.
     """
-    values = jax.lax.map(
-        lambda states: jax.lax.map(lambda state: policy(params, state).baseline, states), before
-    )
+    values = jax.lax.map(jax.vmap(lambda state: policy(params, state).baseline), before)
     is_real = pending.valid_steps
     num_real = jnp.maximum(jnp.sum(is_real), 1)
 
