@@ -51,7 +51,7 @@ class HeatConv(nn.Module):
 
         num_kinds, kinds = len(features), observation.kinds
         logits = (nodes @ by_receiver)[:, None] + (nodes @ by_sender)[None, :]  # [M, M, heads]
-        # Indices are in range: clamping them would cost as much as the look-up.
+        # Look-ups and sums by kind beat products with one-hot kinds on a CPU, gradients included.
         logits += jnp.pad(kind_logits, ((0, 1), (0, 0))).at[kinds].get(mode="promise_in_bounds")
         attended = jnp.moveaxis(nn.leaky_relu(logits, SLOPE), -1, 0)
         weights = jnp.mean(masked_softmax(attended, kinds < num_kinds), axis=0)

@@ -22,6 +22,10 @@ class Choice(NamedTuple):
 
 PolicyFn = Callable[[PyTree, PyTree], Choice]  # params, one state -> Choice
 
+# Episodes that a CPU plays side by side: what policies compute from their parameters alone is then
+# shared, and a kernel has more to do than to start; more of them leave the caches.
+CPU_BLOCK = 32
+
 
 class Rollout(NamedTuple):
     """A batch of episodes; what is needed to go through them again."""
@@ -33,11 +37,7 @@ class Rollout(NamedTuple):
 
 
 def side_by_side() -> bool:
-    """Whether episodes are best worked on all at once.
-
-    Not on a CPU: one graph's messages stay in its caches, those of a batch do not, and gradients
-    of batched gathers and scatters take up to ten times as long there.
-    """
+    """Whether episodes are best worked on all at once; on a CPU, messages of many leave its caches."""
     return jax.default_backend() != "cpu"
 
 
@@ -101,8 +101,13 @@ def roll_out(
         final, taken = jax.lax.scan(step, start, jax.random.split(key_actions, growth.num_steps))
         return final, Rollout(start, *taken)
 
-    play = jax.vmap(episode) if side_by_side() else lambda keys: jax.lax.map(episode, keys)
-    return play(jax.random.split(key, num_episodes))
+    block = num_episodes if side_by_side() else _largest_divisor(num_episodes, CPU_BLOCK)
+    return jax.lax.map(episode, jax.random.split(key, num_episodes), batch_size=block)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """Returns the largest divisor up to `limit`: blocks of one size need one program."""
+    return next(size for size in range(min(number, limit), 0, -1) if number % size == 0)
 
 
 def replay(growth: Growth, rollout: Rollout) -> tuple[PyTree, PyTree]:
