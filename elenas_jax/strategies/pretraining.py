@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from elenas_jax.strategies.rollouts import PolicyFn, side_by_side
+from elenas_jax.strategies.rollouts import PolicyFn
 from elenas_jax.types import Array, PyTree, SearchSpace
 
 
@@ -106,19 +106,11 @@ def make_pretraining(
     def update(key: Array, params: PyTree, opt_state: PyTree) -> tuple[PyTree, PyTree, Array]:
         steps = jax.lax.map(draw, jax.random.split(key, num_episodes))
         steps = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-        if side_by_side():
 
-            def total(params: PyTree) -> Array:
-                return jnp.sum(jax.vmap(loss_of, in_axes=(None, 0))(params, steps))
+        def total(params: PyTree) -> Array:
+            return jnp.sum(jax.vmap(loss_of, in_axes=(None, 0))(params, steps))
 
-            loss, gradient = jax.value_and_grad(total)(params)
-        else:
-
-            def accumulate(carry, step: _Steps):
-                return jax.tree.map(jnp.add, carry, jax.value_and_grad(loss_of)(params, step)), None
-
-            zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, params))
-            (loss, gradient), _ = jax.lax.scan(accumulate, zero, steps)
+        loss, gradient = jax.value_and_grad(total)(params)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
 

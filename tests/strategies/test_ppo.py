@@ -63,9 +63,7 @@ def assert_close(ours, true):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_the_first_gradient_is_that_of_the_expected_return(known, side_by_side, monkeypatch):
-    monkeypatch.setattr("elenas_jax.strategies.ppo.side_by_side", lambda: side_by_side)
+def test_the_first_gradient_is_that_of_the_expected_return(known):
     policy, params, log_probs, rewards, steps = known
 
     def expected_return(params):
