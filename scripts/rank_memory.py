@@ -51,9 +51,9 @@ _NOTE = (
     "standard deviation over runs, each with its own data and initial weights. Protocol of this project: 7 "
     "symbols and one distractor, width 64, linear head, {steps:,} steps of 32 fresh samples, Adam 1e-2, the "
     "same for all blocks; the rate was chosen among five settings of rate, batch and steps by single runs of "
-    "the LSTM at length 20, of seed 1, so that it trains at all. Rows marked (paper) are those of Aichberger and "
-    "Klambauer (2023), over ten runs; the paper does not state symbols, samples, epochs or rate, so they "
-    "show the order of blocks, and digits are not to be compared."
+    "the LSTM at length 20, of seed 1, so that it trains at all. Rows marked (paper) are those of "
+    "Aichberger and Klambauer (2023), over ten runs; the paper does not state symbols, samples, epochs or "
+    "rate, so they show the order of blocks, and digits are not to be compared."
 )
 
 
