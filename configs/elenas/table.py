@@ -1,16 +1,17 @@
-r"""A space small enough to train every block of it: searches look their evaluations up.
+r"""A space small enough to train every block of it, so that searches can look their evaluations up.
 
   python scripts/make_table.py --to=elenas_jax/evaluation/tables/elenas_v1.json
   python scripts/replay_table.py --strategies=random_search,evolution --seeds=0..99
-  python scripts/search.py --config=configs/elenas/table.py --run_dir=runs/table
+  python scripts/search.py --config=configs/elenas/table.py --config.evaluator.table=elenas_v1 \
+      --run_dir=runs/table
 
 Five nodes: the input, two parameters and two values, so that a value can read what the other was one
 step before. With matmul, hadamard and recursion, identity and relu there are 650 blocks, of which 404
 remember: sums over time, h = f(x W1 + y(t-1)), Elman's network without a bias, and gates. Also with add
 there are 1,392 blocks and with six nodes several thousand, more than can be trained in half an hour. Of
 the transformations relu is the one with which some blocks learn the adding problem in 625 steps (0.92,
-against 0.16 for the same block with tanh). Thresholds are low enough that about half of the blocks that
-remember get as far as the adding problem.
+against 0.16 for the same block with tanh). At a threshold of 0.6 on Reber, 11 of 32 blocks of a random
+choice got as far as the adding problem.
 """
 
 import ml_collections
@@ -40,5 +41,5 @@ def get_config(strategy: str = "evolution") -> ml_collections.ConfigDict:
             "operations": (("none", "matmul", "hadamard", "recursion"), ("identity", "relu")),
         },
         strategy={"name": strategy, **STRATEGIES.get(strategy, {})},
-        evaluator={"hidden_features": 64, "table": "elenas_v1"},
+        evaluator={"hidden_features": 64},
     )
