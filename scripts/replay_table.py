@@ -6,12 +6,14 @@ r"""Replays strategies against a table of trainings: how good the best block is 
   python scripts/replay_table.py --table=some.json --seeds=0..9 --evaluations=10
 
 An evaluation is a valid block that was not met before; all strategies have as many. The search with
-seed s sees the table's replicate s modulo their number. Settings of strategies, the space and the ladder
-are those of configs/elenas/table.py. Printed are the mean best score so far and half of its 95%
+seed s sees the table's replicate s modulo their number. Modifiers behind a name, such as
+reinforce-positions, are those of elenas_jax/experiment/variants.py. Settings of strategies, the space and
+the ladder are those of configs/elenas/table.py. Printed are the mean best score so far and half of its 95%
 confidence interval, the regret against the best of the table, and the rank of the block that a search
 would hand over among all blocks by mean score, all of them means over seeds.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -23,14 +25,16 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.elenas import table as recipe
-from elenas_jax.analysis.replays import write_replay_figure
+from elenas_jax.analysis.replays import Panel, write_replay_figure
 from elenas_jax.analysis.tables import Table, show
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.flags import parse_flags, parse_seeds
-from elenas_jax.experiment.replay import make_ground, replay, summarise
+from elenas_jax.experiment.replay import Ground, make_ground, replay, summarise
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import write_json
 from elenas_jax.experiment.session import one_line_errors, prepare
+from elenas_jax.experiment.variants import apply_changes, parse_variant
+from elenas_jax.strategies import LEARNING, STRATEGIES
 
 _TABLE = flags.DEFINE_string("table", "elenas_v1", "Name or path of the table.")
 _STRATEGIES = flags.DEFINE_list("strategies", ["random_search", "evolution"], "Names of strategies.")
@@ -55,6 +59,13 @@ def check_flags() -> list[int]:
     return seeds
 
 
+def _ground_of(config: dict, grounds: dict[str, Ground]) -> Ground:
+    key = json.dumps([config["space"], config["reward"]], sort_keys=True)
+    if key not in grounds:
+        grounds[key] = make_ground(config)
+    return grounds[key]
+
+
 def main(arguments: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
@@ -63,11 +74,15 @@ def main(arguments: list[str]) -> None:
         seeds, num = check_flags(), _EVALUATIONS.value
         configs = {}
         for name in _STRATEGIES.value:
-            config = check_config(recipe.get_config(name))
+            variant = parse_variant(name, STRATEGIES, LEARNING)
+            if variant.pretrained:
+                raise ConfigError(f"--strategies: {name!r}: no known block fits into graphs of the table.")
+            config = apply_changes(check_config(recipe.get_config(variant.strategy)), variant)
             configs[name] = {**config, "evaluator": {**config["evaluator"], "table": _TABLE.value}}
         first = next(iter(configs.values()))
         prepare(first, console)
-        ground = make_ground(first)
+        grounds: dict[str, Ground] = {}  # of spaces that differ in how graphs grow
+        ground = _ground_of(first, grounds)
         num_blocks = len(ground.table.places)
         scores = np.asarray(ground.evaluations.score)
         optimum = float(scores.max(axis=1)[np.array(seeds) % len(scores)].mean())
@@ -78,7 +93,7 @@ def main(arguments: list[str]) -> None:
         for name, config in configs.items():
             started = time.perf_counter()
             try:
-                made = replay(config, ground, seeds, num)
+                made = replay(config, _ground_of(config, grounds), seeds, num)
             except ValueError as error:  # budgets would be unequal
                 raise ConfigError(f"{name}: {error}") from error
             seconds = (time.perf_counter() - started) / len(seeds)
@@ -95,7 +110,8 @@ def main(arguments: list[str]) -> None:
             settings = {"table": ground.table.digest, "seeds": seeds, "evaluations": num, "optimum": optimum}
             write_json(Path(_JSON.value), settings | {"strategies": found})
         if _PLOT.value:
-            write_replay_figure(Path(_PLOT.value), curves, optimum, text)
+            panel = Panel("Evaluations (different blocks)", np.arange(1, num + 1), curves)
+            write_replay_figure(Path(_PLOT.value), [panel], optimum, text)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,17 @@ STRATEGIES: dict[str, dict] = {
     "random_search": {},
     "evolution": {"population_size": 32, "batch_size": 8, "tournament_size": 6},
     "reinforce": {"batch_size": 64, "num_trained": 8},
+    "ppo": {
+        "num_episodes": 64,
+        "num_trained": 8,
+        "batch_size": 80,
+        "epochs": 4,
+        "learning_rate": 3e-3,
+        "discount": 1.0,
+        "max_gradient_norm": 1.0,
+        "exploration": 0.05,
+        "width": 32,
+    },
 }
 
 

@@ -1,11 +1,13 @@
-"""The figure of replays against a table: best so far by evaluations, a line a strategy."""
+"""The figure of a comparison of strategies: best score so far, a line and a band a strategy."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elenas_jax.analysis.plots import STYLE
@@ -14,36 +16,49 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def replay_figure(curves: Mapping[str, np.ndarray], optimum: float, title: str) -> Figure:
+class Panel(NamedTuple):
+    """Curves over one kind of budget."""
+
+    label: str  # of the budget
+    x: np.ndarray  # [n]
+    curves: Mapping[str, np.ndarray]  # [S, n] best score so far by strategy, S seeds; NaN before the first
+
+
+def replay_figure(panels: Sequence[Panel], optimum: float | None, title: str) -> Figure:
     """Draws means over seeds with 95% confidence bands of the mean.
 
     Args:
-      curves: `[S, n]` best score so far by strategy, S seeds, n evaluations.
-      optimum: best score there is, mean over seeds.
+      panels: side by side.
+      optimum: best score there is, mean over seeds, where it is known.
       title: of the figure.
     """
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for place, (name, values) in enumerate(curves.items()):
-        x = np.arange(1, values.shape[1] + 1)
+    figure = Figure(figsize=(7.2 if len(panels) == 1 else 11.0, 4.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel, optimum)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, optimum: float | None) -> None:
+    x = panel.x
+    for place, (name, values) in enumerate(panel.curves.items()):
         mean = values.mean(axis=0)
         half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
         axes.plot(x, mean, color=colour, label=name, marker=mark, markevery=max(1, len(x) // 8))
         axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
-    axes.axhline(optimum, color="#5f6670", linestyle="--", linewidth=1, label="best of the table")
-    axes.set_xlabel("Evaluations (different blocks)")
+    if optimum is not None:
+        axes.axhline(optimum, color="#5f6670", linestyle="--", linewidth=1, label="best of the table")
+    axes.set_xlabel(panel.label)
     axes.set_ylabel("Best score so far (no unit)")
-    axes.set_title(title)
     axes.legend(loc="lower right")
-    return figure
 
 
-def write_replay_figure(path: Path, curves: Mapping[str, np.ndarray], optimum: float, title: str) -> None:
+def write_replay_figure(path: Path, panels: Sequence[Panel], optimum: float | None, title: str) -> None:
     """Writes `replay_figure` to a .png or .svg file."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = replay_figure(curves, optimum, title)
+        figure = replay_figure(panels, optimum, title)
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(drawn, format=path.suffix[1:], dpi=160, metadata=metadata)
     path.write_bytes(drawn.getvalue())

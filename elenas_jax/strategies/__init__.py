@@ -13,4 +13,14 @@ STRATEGIES = {
     "ppo": make_ppo,
 }
 
-__all__ = ("STRATEGIES", "make_evolution", "make_ppo", "make_random_search", "make_reinforce", "make_reward")
+LEARNING = ("reinforce", "ppo")  # those that learn a policy, which can be pre-trained
+
+__all__ = (
+    "LEARNING",
+    "STRATEGIES",
+    "make_evolution",
+    "make_ppo",
+    "make_random_search",
+    "make_reinforce",
+    "make_reward",
+)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from elenas_jax.analysis.replays import write_replay_figure
+from elenas_jax.analysis.replays import Panel, write_replay_figure
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.evaluation.tabular import write_text
 from elenas_jax.experiment.archive import export_rows
@@ -127,5 +127,6 @@ def test_summary_and_figure(ground, path, tmp_path):
     assert summary["mean"] == pytest.approx(curves.best[:, -1].mean())
     assert 0 <= summary["regret"] < 2 and 1 <= summary["rank"] <= len(ground.table.places)
     for name in ("a.svg", "b.png"):
-        write_replay_figure(tmp_path / name, {"random_search": curves.best}, 1.5, "Replays")
+        panel = Panel("Evaluations", np.arange(1, curves.best.shape[1] + 1), {"random_search": curves.best})
+        write_replay_figure(tmp_path / name, [panel], 1.5, "Replays")
         assert (tmp_path / name).stat().st_size > 1000
