@@ -1,7 +1,7 @@
-r"""Compares strategies on real trainings, over several seeds: at equal numbers of evaluations and at equal time.
+r"""Compares strategies on real trainings, over several seeds: at equal evaluations and at equal time.
 
   python scripts/compare_strategies.py --evaluations=96 --seeds=0..4
-  python scripts/compare_strategies.py --strategies=random_search,evolution,reinforce,reinforce+pretrained,ppo \
+  python scripts/compare_strategies.py --strategies=random_search,evolution,reinforce,ppo,ppo+pretrained \
       --evaluations=256 --seeds=0..4 --plot=compare.png --results=results/strategies.json
 
 Runs every strategy on the tasks and the space of --config (the quickstart's unless told otherwise). The
@@ -164,21 +164,8 @@ def main(arguments: list[str]) -> None:
                 f"{m:.4f} ± {h:.4f}" for m, h in zip(numbers.mean(axis=0), half_width(numbers), strict=True)
             ]
             rows.append((name, *cells, f"{np.mean([each.draws for each in runs]):,.0f}"))
-        title = (
-            f"{num} evaluations a run, {len(seeds)} seeds: score, mean ± half of its 95% confidence interval"
-        )
+        title = f"{num} evaluations a run, {len(seeds)} seeds: score, mean ± half of a 95% interval"
         show(Table(title, columns, rows, frozenset(columns[1:])))
-        if _PLOT.value:
-            times = np.linspace(0.0, shortest, 200)
-            by_count = {n: np.maximum.accumulate([e.scores for e in r], axis=1) for n, r in found.items()}
-            by_time = {n: np.stack([at_time(e, times) for e in r]) for n, r in found.items()}
-            panels = [
-                Panel("Evaluations (different blocks)", np.arange(1, num + 1), by_count),
-                Panel("Seconds of search", times, by_time),
-            ]
-            write_replay_figure(
-                Path(_PLOT.value), panels, None, f"{len(seeds)} seeds, {num} evaluations a run"
-            )
         if _RESULTS.value:
             result = make_result(
                 title=title,
@@ -192,6 +179,16 @@ def main(arguments: list[str]) -> None:
                 config=check_config(_CONFIG.value),
             )
             write_result(Path(_RESULTS.value), result)
+        if _PLOT.value:
+            times = np.linspace(0.0, shortest, 200)
+            by_count = {n: np.maximum.accumulate([e.scores for e in r], axis=1) for n, r in found.items()}
+            by_time = {n: np.stack([at_time(e, times) for e in r]) for n, r in found.items()}
+            panels = [
+                Panel("Evaluations (different blocks)", np.arange(1, num + 1), by_count),
+                Panel("Seconds of search", times, by_time),
+            ]
+            title = f"{len(seeds)} seeds, {num} evaluations a run"
+            write_replay_figure(Path(_PLOT.value), panels, None, title)
 
 
 if __name__ == "__main__":
