@@ -243,10 +243,10 @@ def test_what_fails_on_a_later_task_scores_nothing_and_harms_no_other(monkeypatc
 
     plain, victim = module.Trainer._train_task, canonical_hash(KNOWN_BLOCKS[NAMES[1]])
 
-    def crash(self, program, task, hashes, *rest):
-        if task.name == "adding" and victim in hashes:
+    def crash(self, program, task, ours, *rest):
+        if task.name == "adding" and victim in [one.hash for one in ours]:
             raise RuntimeError("one bad candidate")
-        return plain(self, program, task, hashes, *rest)
+        return plain(self, program, task, ours, *rest)
 
     monkeypatch.setattr(module.Trainer, "_train_task", crash)
     found = make().evaluate(population(), 0)

@@ -13,7 +13,7 @@ from elenas_jax.experiment.build import build
 from elenas_jax.experiment.config import check_config, default_config
 from elenas_jax.experiment.flags import load_recipe
 from elenas_jax.experiment.rules import ConfigError, maker_rules
-from elenas_jax.strategies import STRATEGIES
+from elenas_jax.strategies import LEARNING, STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "configs").glob("*/*.py"))
@@ -109,7 +109,9 @@ def test_defaults_are_whole_and_stable(strategy):
     config = default_config(strategy={"name": strategy})
     resolved = check_config(config)
     assert check_config(resolved) == resolved == check_config({"strategy": {"name": strategy}})
-    assert set(resolved["strategy"]) == {"name", *maker_rules(STRATEGIES[strategy], ("space", "reward_fn"))}
+    own = set(maker_rules(STRATEGIES[strategy], ("space", "reward_fn", "initial_params")))
+    own |= {"pretrained"} if strategy in LEARNING else set()
+    assert set(resolved["strategy"]) == {"name", *own}
     experiment = build(resolved, MemoryCache())
     assert experiment.evaluator.task_names == ("reber", "embedded_reber", "adding")
 

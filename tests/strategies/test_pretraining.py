@@ -10,14 +10,14 @@ from elenas_jax.strategies import STRATEGIES
 from elenas_jax.strategies.pretraining import make_pretraining
 
 SETTINGS = {
-    "ppo": {"num_episodes": 2, "width": 8, "num_layers": 1, "num_heads": 1},
+    "ppo": {"num_episodes": 2, "width": 8, "num_layers": 1, "num_heads": 1, "batch_size": 8},
     "reinforce": {"batch_size": 2, "num_minibatches": 1, "width": 8},
 }
 
 
 @pytest.fixture(scope="module")
 def space():
-    return make_elenas(num_nodes=8, max_draws=50)
+    return make_elenas(num_nodes=7, max_draws=20)
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
