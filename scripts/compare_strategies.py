@@ -64,7 +64,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {
         "num_episodes": 64,
         "num_trained": 8,
-        "epochs": 2,
+        "epochs": 4,
         "batch_size": 448,
         "learning_rate": 3e-3,
         "discount": 1.0,

@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
             "name": "ppo",
             "num_episodes": 64,
             "num_trained": 8,
-            "epochs": 2,
+            "epochs": 4,
             "batch_size": 480,
             "learning_rate": 3e-3,
             "discount": 1.0,

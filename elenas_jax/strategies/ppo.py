@@ -210,15 +210,20 @@ def make_ppo(
         pending = state.pending
         if rewards == "step":
             evaluation = _carry_forward(evaluation, asked, num_episodes)
-            told = jnp.ones(num_episodes, bool)
+            told = share = jnp.ones(num_episodes, bool)
             at_end = jax.tree.map(lambda leaf: leaf[:, -1], evaluation)
         else:
             told, at_end = asked, evaluation
+            # Valid candidates that were left out are stood for by those that were trained: else what is
+            # learned from would be invalid more often than what the policy draws.
+            is_invalid = (evaluation.status > OK) & (evaluation.status < len(space.reasons))
+            trained = told & ~is_invalid
+            share = jnp.where(is_invalid, 1.0, 1.0 + jnp.sum(~told) / jnp.maximum(jnp.sum(trained), 1))
             pending = pending._replace(valid_steps=pending.valid_steps & told[:, None])
         before, after = replay(growth, pending)
         earned = jax.lax.stop_gradient(reward_fn(before, after, pending.valid_steps, evaluation))
         returns = rewards_to_go(earned, discount)
-        steps, explained = _make_steps(policy, state.params, pending, before, returns)
+        steps, explained = _make_steps(policy, state.params, pending, before, returns, share)
 
         def one_epoch(carry, key_epoch: Array):
             # What a buffer has beyond whole minibatches waits for the next shuffle.
@@ -328,24 +333,31 @@ def _carry_forward(evaluation: Evaluation, asked: Array, num_episodes: int) -> E
 
 
 def _make_steps(
-    policy: PolicyFn, params: PyTree, pending: Rollout, before: PyTree, returns: Array
+    policy: PolicyFn, params: PyTree, pending: Rollout, before: PyTree, returns: Array, share: Array
 ) -> tuple[Steps, Array]:
     """Flattens a buffer to `[E * S]` steps, with advantages of mean 0 and deviation 1.
+
+    Args:
+      policy, params: what drew the episodes.
+      pending, before: the episodes.
+      returns: `[E, S]`.
+      share: `[E]` how many episodes each stands for.
 
     Returns:
       The steps, and the share of the variance of returns that the values explain.
     """
     values = jax.lax.map(jax.vmap(lambda state: policy(params, state).baseline), before)
     is_real = pending.valid_steps
-    num_real = jnp.maximum(jnp.sum(is_real), 1)
+    weights = is_real * share[:, None] * 1.0
+    total = jnp.maximum(jnp.sum(weights), 1.0)
 
     def standardise(array: Array) -> tuple[Array, Array]:
-        mean = jnp.sum(jnp.where(is_real, array, 0.0)) / num_real
+        mean = jnp.sum(weights * array) / total
         centred = jnp.where(is_real, array - mean, 0.0)
-        variance = jnp.sum(jnp.square(centred)) / num_real
+        variance = jnp.sum(weights * jnp.square(centred)) / total
         return centred / jnp.sqrt(variance + 1e-8), variance
 
     advantages, left = standardise(returns - values)
     explained = 1.0 - left / jnp.maximum(standardise(returns)[1], 1e-8)
-    steps = Steps(before, pending.actions, pending.log_probs, advantages, returns, is_real * 1.0)
+    steps = Steps(before, pending.actions, pending.log_probs, advantages, returns, weights)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps), explained
