@@ -9,7 +9,8 @@ table has the best score after a quarter, half and all of the evaluations, at th
 run was through, and the mean score of the last half: mean and half of a 95% confidence interval over seeds.
 The figure has the curves over evaluations and over time. An evaluation is a valid candidate that was not
 met before and was trained; draws are printed beside. Time is that of a run's generations, what is compiled
-included, and means something only where nothing else ran. Interrupted, it goes on when called again.
+included, and means something only where nothing else ran and no run was interrupted. Interrupted, it goes
+on when called again.
 
 Modifiers behind a name (elenas_jax/experiment/variants.py): +pretrained starts from a policy that is
 pre-trained first, in --run_dir, whose time is not counted; -positions, -subgraphs and -shaping leave out
@@ -115,7 +116,7 @@ def config_of(variant: Variant, console: Console) -> dict[str, Any]:
     config = check_config(given | {"evaluations": _EVALUATIONS.value, "minutes": 0.0, "generations": 0})
     config = apply_changes(config, variant)
     if variant.pretrained:
-        folder = Path(_RUN_DIR.value) / f"policy_of_{variant.name}"
+        folder = Path(_RUN_DIR.value) / f"policy_of_{variant.name}_{_UPDATES.value}"
         space = build_space(config, build_tasks(config))
         scratch = config | {"strategy": config["strategy"] | {PRETRAINED: ""}}
         console.print(f"Pre-training the policy of {variant.name} in {folder}", soft_wrap=True)
@@ -176,7 +177,7 @@ def main(arguments: list[str]) -> None:
                 cores=parallel.usable_cores(),
                 devices=parallel.describe_devices(parallel.count_devices()),
                 seeds={"there": len(seeds), "planned": max(len(seeds), _PLANNED.value)},
-                config=check_config(_CONFIG.value),
+                config=check_config(_CONFIG.value) | {"pretraining_updates": _UPDATES.value},
             )
             write_result(Path(_RESULTS.value), result)
         if _PLOT.value:

@@ -5,7 +5,7 @@ r"""Measures what masks of actions do: shares of valid graphs among those that n
 
 A row for each number of nodes, order of edges and kind of policy: one that draws as the space's sampler does
 (how searches start here) and one that draws all actions equally (the paper's start). Columns: the share of
-valid graphs without and with `space.masks`, and with masks the share that is left to each reason.
+valid graphs without and with `space.masks`, and the most frequent reason with them.
 """
 
 import collections

@@ -166,8 +166,12 @@ def make_population_evaluator(
                     int(replicate[place]),
                 )
         done = 0
-        for chunk in trainer.chunks(list(missing.values())):
-            scaled = [tuple(_scaled(count, budgets[one.budget]) for count in steps) for one in chunk]
+
+        def steps_of(budget: int) -> tuple[int, ...]:
+            return tuple(_scaled(count, budgets[budget]) for count in steps)
+
+        for chunk in trainer.chunks(list(missing.values()), steps_of):
+            scaled = [steps_of(one.budget) for one in chunk]
             found = trainer.train(chunk, scaled)
             # Another machine, or another number of devices, may have the memory.
             known.put(
@@ -194,7 +198,7 @@ def make_population_evaluator(
 
 
 def evaluate_seeds(evaluator: Evaluator, candidates: ComputationGraph, seeds: Sequence[int]) -> Evaluation:
-    """Trains each of `[B]` candidates with several seeds, side by side.
+    """Trains each of `[B]` candidates with several seeds; those that are fused, side by side.
 
     Args:
       evaluator: its first budget is taken.

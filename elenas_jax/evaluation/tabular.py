@@ -187,20 +187,22 @@ def make_tabular_evaluator(
         """Everything that a score depends on, as bytes."""
         return b"|".join((canonical, str(int(budget)).encode(), str(int(replicate)).encode(), encoded))
 
-    def evaluate(candidates, budget, replicate: int = 0, valid_candidates=None, on_chunk=None):
+    def evaluate(candidates, budget, replicate=0, valid_candidates=None, on_chunk=None):
         edges = np.ascontiguousarray(candidates.edges, np.int8)
         num = len(edges)
         if np.any(np.asarray(budget) != 0):
             raise ValueError(f"budget holds {np.max(budget)}; a table has budget 0 alone.")
-        if not 0 <= replicate < table.num_replicates:
-            raise ValueError(
-                f"replicate is {replicate}; table {table.name} has 0 to {table.num_replicates - 1}."
-            )
+        replicates = np.broadcast_to(np.asarray(replicate, np.int32), (num,))
+        for one in np.unique(replicates):
+            if not 0 <= one < table.num_replicates:
+                raise ValueError(
+                    f"replicate is {one}; table {table.name} has 0 to {table.num_replicates - 1}."
+                )
         asked = np.ones(num, bool) if valid_candidates is None else np.asarray(valid_candidates, bool)
         seen = look_at(edges)
         status = np.where(asked, [reason for reason, _, _ in seen], NOT_EVALUATED)
         chosen = np.flatnonzero(status == OK).tolist()
-        keys = {place: cache_key(seen[place][1], 0, replicate) for place in chosen}
+        keys = {place: cache_key(seen[place][1], 0, replicates[place]) for place in chosen}
         records = known.get(list(dict.fromkeys(keys.values())))
         missing: dict[bytes, tuple[bytes, str, Record]] = {}
         for place in chosen:
@@ -209,7 +211,8 @@ def make_tabular_evaluator(
                 continue
             if digest not in table.places:
                 raise ValueError(f"Block {digest} is not in table {table.name}; it has {len(table.places)}.")
-            missing[key] = key, digest, table_record(table, table.places[digest], replicate, tasks, steps)
+            record = table_record(table, table.places[digest], int(replicates[place]), tasks, steps)
+            missing[key] = key, digest, record
         if missing:
             known.put(list(missing.values()))
             records |= {key: record for key, _, record in missing.values()}

@@ -121,18 +121,42 @@ class Trainer:
                 status = np.where(status == OK, found, status)
         return status
 
-    def chunks(self, candidates: list[Candidate]) -> list[list[Candidate]]:
-        """Groups candidates by what they are compiled for on each task; in a group they keep their order."""
+    def chunks(
+        self, candidates: list[Candidate], steps_of: Callable[[int], tuple[int, ...]]
+    ) -> list[list[Candidate]]:
+        """Groups candidates by what they are compiled for on each task; in a group they keep their order.
+
+        Those that are not fused everywhere share their data, so that each group of them is of one replicate.
+
+        Args:
+          candidates: to be trained.
+          steps_of: training steps of each task by budget.
+        """
         groups: dict[tuple, list[Candidate]] = {}
         if not candidates:
             return []
         edges = stack_graphs([one.graph for one in candidates])
         programs = [self.construct(edges, task) for task in self._shapes]
         for place, one in enumerate(candidates):
-            key = tuple(
-                interpreted.find_padding(_take(program, np.array([place])), self.width, task.time_steps)
-                for program, task in zip(programs, self._shapes, strict=True)
+            alone = [_take(program, np.array([place])) for program in programs]
+            key: tuple = tuple(
+                interpreted.find_padding(program, self.width, task.time_steps)
+                for program, task in zip(alone, self._shapes, strict=True)
             )
+            kinds = {
+                (
+                    LAYOUTS[int(find_layout(program)[0])],
+                    has_loop(_take(program, np.array(0)), task.time_steps),
+                )
+                for program, task in zip(alone, self._shapes, strict=True)
+            }
+            chosen = {
+                choose_executor(self.executor, layout, has_one, steps)
+                for layout, has_one in zip(layouts, loops, strict=True)
+                for steps in steps_of(one.budget)
+            }
+            if chosen != {FUSED}:
+                key += (one.replicate,)
             groups.setdefault(key, []).append(one)
         size = self.devices * self.per_device
         return [

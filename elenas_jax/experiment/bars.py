@@ -3,7 +3,7 @@
 *LSTM-class*: on each task the mean over ten seeds is at least the LSTM's over the same ten seeds (same
 data keys), less 0.01, with at most half of its parameters. One seed says little on near misses (the LSTM
 itself ranges over 0.72 to 0.97), so a candidate whose one seed of the search comes near is trained nine times
-more, and dropped as soon as its mean is far below.
+more, unless the mean over three is far below.
 """
 
 import json
@@ -138,7 +138,8 @@ class ReferenceBar:
         found: list[list[np.ndarray]] = [[] for _ in candidates]
         going = list(range(len(candidates)))
         # Few seeds first: most are dropped after them.
-        for seeds in (range(_LEAST_SEEDS), range(_LEAST_SEEDS, self.num_seeds)):
+        least = min(_LEAST_SEEDS, self.num_seeds)
+        for seeds in (range(least), range(least, self.num_seeds)):
             if not going or not seeds:
                 break
             batch = jax.tree.map(lambda *leaves: np.stack(leaves), *(candidates[place] for place in going))

@@ -1,7 +1,8 @@
 """Pre-trained policies on disk: made by `pretrain`, loaded where a config names their folder.
 
-A folder holds `pretraining.json` (space, strategy, updates, accuracy) and checkpoints of parameters and
-optimiser. What a policy was pre-trained for must be what the search is about.
+A folder holds `pretraining.json` (space, strategy, updates and, when it is finished, accuracy) and
+checkpoints of parameters and optimiser. It is of as many updates as it was begun with. What a policy was
+pre-trained for must be what the search is about.
 """
 
 import contextlib
@@ -51,7 +52,12 @@ def pretrain(
     """
     if strategy.policy is None:
         raise ConfigError(f"strategy.name={config['strategy']['name']!r} learns no policy to pre-train.")
-    about = files.plain({**_about(config), "seed": config["seed"], "learning_rate": learning_rate})
+    settings = {"seed": config["seed"], "learning_rate": learning_rate, "updates": updates}
+    about = files.plain(_about(config) | settings)
+    try:
+        jax.eval_shape(space.known, jax.random.key(0))
+    except ValueError as error:
+        raise ConfigError(f"space: {error}") from error
     record = folder / RECORD
     if record.exists():
         kept = files.read_json(record)
@@ -60,6 +66,8 @@ def pretrain(
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds something else than a pre-training; use another folder.")
     folder.mkdir(parents=True, exist_ok=True)
+    if not record.exists():  # the first file, so that a folder without it holds nothing
+        files.write_json(record, about)
     pretraining = make_pretraining(space, strategy.policy, learning_rate=learning_rate)
     key = jax.random.key(config["seed"])
     params = jax.tree.map(jnp.asarray, strategy.init(key).params)
@@ -68,8 +76,6 @@ def pretrain(
         done = checkpoints.newest() or 0
         if done:
             state = checkpoints.restore(done, state)
-        else:
-            files.write_json(record, about | {"updates": 0})
         key_measure = jax.random.fold_in(key, _MEASURE)
         before = pretraining.measure(key_measure, params)
         while done < updates:
@@ -83,7 +89,7 @@ def pretrain(
         name: {key: float(value) for key, value in accuracy._asdict().items()}
         for name, accuracy in (("before", before), ("after", after))
     }
-    found = about | {"updates": done} | numbers
+    found = about | numbers
     files.write_json(record, found)
     return found
 
@@ -106,6 +112,8 @@ def load_params(config: Mapping[str, Any]) -> Callable[[PyTree], PyTree] | None:
             f"strategy.pretrained={name!r}: there is no {RECORD} in it; see scripts/pretrain.py."
         )
     kept, about = files.read_json(folder / RECORD), files.plain(_about(config))
+    if "after" not in kept:
+        raise ConfigError(f"strategy.pretrained={name!r} is not finished; call scripts/pretrain.py again.")
     for section, wanted in about.items():
         for setting, value in wanted.items():
             found = kept.get(section, {}).get(setting)
@@ -118,10 +126,7 @@ def load_params(config: Mapping[str, Any]) -> Callable[[PyTree], PyTree] | None:
     def load(like: PyTree) -> PyTree:
         state = (like, make_optimiser(learning_rate=1.0).init(like))
         with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-            newest = checkpoints.newest()
-            if newest is None:
-                raise ConfigError(f"strategy.pretrained={name!r} holds no checkpoint.")
-            return checkpoints.restore(newest, state)[0]
+            return checkpoints.restore(kept["updates"], state)[0]
 
     return load
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
+from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph, liveness
 from elenas_jax.spaces.elenas_sampling import Choices
 
 RECURRENT = ("elman", "lstm", "mgu", "gru", "elena1", "elena2")
@@ -52,7 +52,9 @@ def make_known(choices: Choices, mutate: Callable) -> Callable[[jax.Array], Comp
         )
         changed = mutate(key_mutate, block)
         is_variant = jax.random.bernoulli(key_change)
-        return ComputationGraph(jnp.where(is_variant, changed.edges, block.edges))
+        chosen = ComputationGraph(jnp.where(is_variant, changed.edges, block.edges))
+        # The network alone: what a mutation has cut off need not be built, and might not be allowed.
+        return ComputationGraph(liveness(chosen).edges)
 
     return known
 

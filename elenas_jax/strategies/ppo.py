@@ -24,6 +24,7 @@ from elenas_jax.strategies.rewards import RewardFn, make_reward
 from elenas_jax.strategies.rollouts import (
     PolicyFn,
     Rollout,
+    check_stages,
     make_policy,
     no_episodes,
     replay,
@@ -139,7 +140,7 @@ def make_ppo(
       exploration: share of the sampler in the policy's probabilities, see `make_policy`.
       use_prior: whether a new policy draws as the space's sampler does; if not, about uniformly.
       width, num_layers, num_heads: of the graph network.
-      generations_per_stage: of the space's growth, see `stage_of`; 0 starts with the last stage.
+      generations_per_stage: of the space's growth, see `stage_of`; 0, and only 0, for a space of one stage.
       reward_fn: see `rewards`; None is `make_reward(space)`.
       initial_params: gives pre-trained parameters, from those of a new policy; None starts from scratch.
 
@@ -147,6 +148,7 @@ def make_ppo(
       ValueError: for settings that do not go together.
     """
     growth = space.growth
+    check_stages(growth, generations_per_stage)
     num_steps = growth.num_steps
     if rewards not in REWARDS:
         raise ValueError(f"rewards is {rewards!r}; allowed are {', '.join(map(repr, REWARDS))}.")
@@ -175,12 +177,20 @@ def make_ppo(
     weights = LossWeights(policy_weight, value_weight, entropy_weight, clip)
     num_minibatches = num_episodes * num_steps // batch_size
 
-    def init(key: Array) -> PPOState:
+    @jax.jit  # one program, not one for each operation of the model
+    def new_params(key: Array) -> PyTree:
         key_params, key_start = jax.random.split(key)
-        start = growth.start(key_start)
-        params = model.init(key_params, growth.observe(start))
-        if initial_params is not None:
+        return model.init(key_params, growth.observe(growth.start(key_start)))
+
+    def init(key: Array) -> PPOState:
+        params = new_params(key)
+        if initial_params is not None:  # reads files
             params = initial_params(params)
+        return new_state(key, params)
+
+    @jax.jit
+    def new_state(key: Array, params: PyTree) -> PPOState:
+        start = growth.start(jax.random.split(key)[1])
         return PPOState(
             params=params,
             opt_state=optimizer.init(params),
@@ -210,7 +220,7 @@ def make_ppo(
         pending = state.pending
         if rewards == "step":
             evaluation = _carry_forward(evaluation, asked, num_episodes)
-            told = share = jnp.ones(num_episodes, bool)
+            told, share = jnp.ones(num_episodes, bool), jnp.ones(num_episodes)
             at_end = jax.tree.map(lambda leaf: leaf[:, -1], evaluation)
         else:
             told, at_end = asked, evaluation
@@ -244,11 +254,12 @@ def make_ppo(
         keys = jax.random.split(key, epochs)
         (params, opt_state), measured = jax.lax.scan(one_epoch, (state.params, state.opt_state), keys)
         measures, gradient_norm = jax.tree.map(jnp.mean, measured)
-        num_told = jnp.maximum(jnp.sum(told), 1)
+        stands_for = told * share  # of all episodes, as the policy draws them
+        num_told = jnp.maximum(jnp.sum(stands_for), 1)
         diagnostics = jnp.stack(
             [
-                jnp.sum(jnp.sum(earned, axis=1) * told) / num_told,
-                jnp.sum(told & (at_end.status == OK)) / num_told,
+                jnp.sum(jnp.sum(earned, axis=1) * stands_for) / num_told,
+                jnp.sum(stands_for * (at_end.status == OK)) / num_told,
                 measures.entropy,
                 measures.divergence,
                 measures.value_loss,

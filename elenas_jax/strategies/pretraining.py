@@ -82,7 +82,9 @@ def make_pretraining(
     def sampler_is_right(steps: _Steps) -> Array:
         def one(state: PyTree, action: Array) -> Array:
             shown = growth.observe(state).graph.globals
-            return jnp.argmax(shown[0]) == action if shown is not None else jnp.bool_(False)
+            if shown is None:
+                return jnp.bool_(False)
+            return jnp.argmax(jnp.where(growth.valid_actions(state), shown[0], -jnp.inf)) == action
 
         return jax.vmap(one)(steps.states, steps.actions)
 

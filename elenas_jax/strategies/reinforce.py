@@ -20,6 +20,7 @@ from elenas_jax.strategies.rewards import RewardFn, make_reward
 from elenas_jax.strategies.rollouts import (
     PolicyFn,
     Rollout,
+    check_stages,
     make_policy,
     no_episodes,
     replay,
@@ -115,7 +116,9 @@ def make_reinforce(
       space: whose growth is learned.
       batch_size: episodes a generation.
       num_trained: valid candidates that are proposed for training in a generation; valid ones
-        beyond are left out, invalid ones are always told apart and learned from.
+        beyond are left out, invalid ones are always told apart and learned from. So what is learned from
+        is invalid more often than what the policy draws; the elites make up for it (PPO, which has
+        none, weights trained candidates instead).
       learning_rate: of Adam.
       entropy_weight: of the entropy relative to the sampler.
       baseline_weight: of the squared error of the baseline.
@@ -128,7 +131,7 @@ def make_reinforce(
       max_gradient_norm: gradients are clipped to it.
       moments_decay: of the running moments that normalise returns, per generation.
       width, num_rounds: of the graph network.
-      generations_per_stage: of the space's growth, see `stage_of`; 0 starts with the last stage.
+      generations_per_stage: of the space's growth, see `stage_of`; 0, and only 0, for a space of one stage.
       reward_fn: see `rewards`; None is `make_reward(space)`.
       initial_params: gives pre-trained parameters, from those of a new policy; None starts from scratch.
     """
@@ -139,6 +142,7 @@ def make_reinforce(
     if not 0 <= exploration < 1:
         raise ValueError(f"exploration is {exploration}; allowed is 0 to below 1.")
     growth = space.growth
+    check_stages(growth, generations_per_stage)
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
     model = GraphPolicy(growth.num_actions, width, num_rounds)
     policy = make_policy(growth, model.apply, exploration)
@@ -146,12 +150,19 @@ def make_reinforce(
     weights = LossWeights(entropy_weight, baseline_weight)
 
     @jax.jit  # one program, not one for each operation of the model
-    def init(key: Array) -> ReinforceState:
+    def new_params(key: Array) -> PyTree:
         key_params, key_start = jax.random.split(key)
-        start = growth.start(key_start)
-        params = model.init(key_params, growth.observe(start))
-        if initial_params is not None:
+        return model.init(key_params, growth.observe(growth.start(key_start)))
+
+    def init(key: Array) -> ReinforceState:
+        params = new_params(key)
+        if initial_params is not None:  # reads files
             params = initial_params(params)
+        return new_state(key, params)
+
+    @jax.jit
+    def new_state(key: Array, params: PyTree) -> ReinforceState:
+        start = growth.start(jax.random.split(key)[1])
         return ReinforceState(
             params=params,
             opt_state=optimizer.init(params),

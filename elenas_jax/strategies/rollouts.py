@@ -149,12 +149,21 @@ def rewards_to_go(rewards: Array, discount: float) -> Array:
     return returns.T
 
 
+def check_stages(growth: Growth, generations_per_stage: int) -> None:
+    """Raises ValueError if the space grows in stages and the strategy does not, or the other way round."""
+    if (growth.num_stages > 1) != bool(generations_per_stage):
+        raise ValueError(
+            f"generations_per_stage is {generations_per_stage} and the space has {growth.num_stages} stages: "
+            "with several (space.stages) it must be at least 1, with one it must be 0."
+        )
+
+
 def stage_of(generation: Array, generations_per_stage: int, growth: Growth) -> Array:
     """Returns the `[]` int32 stage of a generation: each lasts as long, the last one to the end.
 
     Args:
       generation: `[]` int32, from 0 on.
-      generations_per_stage: 0 is the last stage from the start.
+      generations_per_stage: 0 where there is one stage.
     """
     last = growth.num_stages - 1
     if not generations_per_stage:
