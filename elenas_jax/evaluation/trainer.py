@@ -143,13 +143,11 @@ class Trainer:
                 interpreted.find_padding(program, self.width, task.time_steps)
                 for program, task in zip(alone, self._shapes, strict=True)
             )
-            kinds = {
-                (
-                    LAYOUTS[int(find_layout(program)[0])],
-                    has_loop(_take(program, np.array(0)), task.time_steps),
-                )
+            layouts = [LAYOUTS[int(find_layout(program)[0])] for program in alone]
+            loops = [
+                has_loop(_take(program, np.array(0)), task.time_steps)
                 for program, task in zip(alone, self._shapes, strict=True)
-            }
+            ]
             chosen = {
                 choose_executor(self.executor, layout, has_one, steps)
                 for layout, has_one in zip(layouts, loops, strict=True)

@@ -1,10 +1,10 @@
 """Replays searches against a table, without run folders: hundreds in a minute.
 
 A replay asks, looks up and tells with the keys that a run of the same seed would have, and meets the
-same blocks where its replicate is that of runs, the first. The table's space is so small that every graph
-of it is judged beforehand, so that neither drawing nor looking up constructs anything; where a strategy's `tell` can be traced, many generations
-are one compiled scan. The search with seed s sees replicate s modulo their number: the luck of a training
-is part of what seeds spread over.
+same blocks where its replicate is that of runs, the first. The table's space is so small that every
+graph of it is judged beforehand, so that neither drawing nor looking up constructs anything; where a
+strategy's `tell` can be traced, many generations are one compiled scan. The search with seed s sees
+replicate s modulo their number: the luck of a training is part of what seeds spread over.
 """
 
 import hashlib

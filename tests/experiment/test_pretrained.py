@@ -64,9 +64,9 @@ def test_a_search_starts_from_what_was_pretrained(tmp_path, name):
     assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(ours, scratch, strict=True))
     with pytest.raises(ConfigError, match="other settings"):
         make_pretrained(config, folder, updates=4)
-    with pytest.raises(ConfigError, match="strategy.width=8; this config has 16"):
+    with pytest.raises(ConfigError, match=r"strategy\.width=8; this config has 16"):
         load_params(make_config(name, pretrained=str(folder), width=16))
-    with pytest.raises(ConfigError, match="space.num_nodes=7; this config has 8"):
+    with pytest.raises(ConfigError, match=r"space\.num_nodes=7; this config has 8"):
         load_params(make_config(name, 8, pretrained=str(folder)))
 
 
