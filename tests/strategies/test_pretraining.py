@@ -20,9 +20,8 @@ def space():
     return make_elenas(num_nodes=7, max_draws=20)
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
-def test_a_policy_learns_to_foresee_known_blocks(space, name):
-    strategy = STRATEGIES[name](space, **SETTINGS[name])
+def test_a_policy_learns_to_foresee_known_blocks(space):
+    strategy = STRATEGIES["ppo"](space, **SETTINGS["ppo"])
     pretraining = make_pretraining(
         space, strategy.policy, num_episodes=4, steps_per_episode=16, learning_rate=1e-2, measured_episodes=8
     )
@@ -34,7 +33,7 @@ def test_a_policy_learns_to_foresee_known_blocks(space, name):
     np.testing.assert_allclose(before.policy, before.sampler)
     np.testing.assert_allclose(before.episode, before.sampler_episode, rtol=1e-4)
     assert float(before.rare) == 0.0
-    for step in range(40):
+    for step in range(120):
         params, state, loss = pretraining.update(jax.random.fold_in(key, step), params, state)
     after = pretraining.measure(key, params)
     assert np.isfinite(float(loss))
