@@ -436,10 +436,8 @@ def benchmark() -> None:
                     Path(_JSON.value).write_text(json.dumps(records, indent=1) + "\n")
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     try:
-        if len(arguments) > 1:
-            raise Mistake(f"{arguments[1]!r} is no flag; see --helpshort.")
         benchmark()
     except (Mistake, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -160,10 +160,8 @@ def _positive(text: str, flag: flags.FlagHolder) -> int:
     return int(text)
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     try:
-        if len(arguments) > 1:
-            raise Mistake(f"{arguments[1]!r} is no flag; see --helpshort.")
         if _ONE.value:
             count, steps, devices = map(int, _ONE.value.split(","))
             cores = sorted(os.sched_getaffinity(0))

@@ -147,10 +147,8 @@ def show(name: str, found: dict[str, Any]) -> None:
         print(line + (f"  {values['cached']:>6}" if has_cache else ""), flush=True)
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         if _ONE.value:
             seed, _, folder = _ONE.value.partition(",")
             print(json.dumps(search_here(int(seed), Path(folder))))

@@ -289,10 +289,8 @@ def benchmark() -> None:
             draw(rows, title).savefig(plot_path, dpi=160)
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     try:
-        if len(arguments) > 1:
-            raise Mistake(f"{arguments[1]!r} is no flag; see --helpshort.")
         benchmark()
     except (Mistake, MemoryError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from elenas_jax.experiment.archive import best_block
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.experiment.flags import parse_flags, require
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunDir, read_metrics, run_dir
 from elenas_jax.experiment.session import one_line_errors
@@ -105,10 +105,9 @@ def metrics(folder: Path) -> str:
     return json.dumps([{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows])
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     with one_line_errors():
-        if _CONFIG.value is None or _RUN_DIR.value is None or len(arguments) > 1:
-            raise ConfigError("--config=... and --run_dir=... are needed, and nothing that is no flag.")
+        require("config", "run_dir")
         config = check_config(_CONFIG.value)
         if config["minutes"] or not (config["generations"] or config["evaluations"]):
             raise ConfigError("minutes must be 0 and generations or evaluations a limit; see --helpshort.")

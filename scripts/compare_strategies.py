@@ -127,11 +127,9 @@ def config_of(variant: Variant, console: Console) -> dict[str, Any]:
     return config
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         seeds = parse_seeds(_SEEDS.value)
         if len(seeds) < 2:
             raise ConfigError(f"--seeds={_SEEDS.value}: single seeds are not compared.")

@@ -114,11 +114,9 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(f"{name}: {np.mean(values):.3f}{spread}")
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         if _JSON.value and not Path(_JSON.value).resolve().parent.is_dir():
             raise ConfigError(
                 f"--json={_JSON.value}: there is no folder {Path(_JSON.value).resolve().parent}."

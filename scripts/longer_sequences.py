@@ -36,7 +36,6 @@ from elenas_jax.experiment.kept import kept_trainings
 from elenas_jax.experiment.longer import LongerTrial, Setting, longer_tasks, measure_all
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.ranking import percent
-from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import plain
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, stopping
 from elenas_jax.graphs import REASONS
@@ -116,11 +115,9 @@ def rows_of(trials: dict, found: dict[tuple[int, int], Record], num_lengths: int
     return rows
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         blocks, lengths = read_blocks(_BLOCKS.value), parse_lengths(_LENGTHS.value)
         num_runs = _RUNS.value
         config = resolve(_TASKS.value, lengths[0])

@@ -35,11 +35,9 @@ _REPLICATES = flags.DEFINE_integer("replicates", 3, "Trainings of each block.", 
 _LIMIT = flags.DEFINE_integer("limit", 0, "Blocks at most, a random choice; 0 is all of them.", lower_bound=0)
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         to = Path(_TO.value or "").resolve()
         if to.suffix != ".json" or not to.parent.is_dir():
             raise ConfigError(f"--to={_TO.value}: it must be a .json file in a folder that is there.")

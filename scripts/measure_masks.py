@@ -55,11 +55,9 @@ def statuses(num_nodes: int, order: str, use_prior: bool, masks: bool, episodes:
     return space.reasons, np.asarray(play(jax.random.key(seed)))
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         if not all(each.isdecimal() and int(each) >= 3 for each in _NODES.value):
             raise ConfigError(f"--nodes={','.join(_NODES.value)}: whole numbers from 3 on, such as 12,32.")
         columns = ("nodes", "order", "policy", "valid", "valid with masks", "most frequent reason with masks")

@@ -24,9 +24,8 @@ from rich.table import Table
 
 from elenas_jax.experiment.build import build_space, build_strategy, build_tasks
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.experiment.flags import parse_flags, require
 from elenas_jax.experiment.pretrained import pretrain
-from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import one_line_errors, prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe whose space and policy are meant.")
@@ -35,14 +34,10 @@ _UPDATES = flags.DEFINE_integer("updates", 300, "Updates of the parameters.", lo
 _RATE = flags.DEFINE_float("learning_rate", 1e-3, "Of Adam.", lower_bound=1e-8)
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        for value, name in ((_CONFIG.value, "config"), (_RUN_DIR.value, "run_dir")):
-            if value is None:
-                raise ConfigError(f"--{name}=... is missing; see --helpshort.")
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
+        require("config", "run_dir")
         config = check_config(_CONFIG.value)
         if "pretrained" in config["strategy"]:
             config["strategy"]["pretrained"] = ""  # this is where it comes from

@@ -26,7 +26,6 @@ from elenas_jax.experiment.archive import best_block
 from elenas_jax.experiment.build import build_evaluator, build_tasks
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.flags import parse_flags
-from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, run
 from elenas_jax.graphs import KNOWN_BLOCKS, REASONS, ComputationGraph, equations, pad_graph
 from elenas_jax.types import OK, explain_status
@@ -80,11 +79,9 @@ def show(console: Console, found: dict[str, Any] | None, config: dict[str, Any])
     console.print("The found block is the best of all that were trained, chosen on this validation data.")
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         config = check_config(quickstart.get_config())
         prepare(config, console)
         if not run(config, _RUN_DIR.value, console=console).why:

@@ -31,7 +31,6 @@ from elenas_jax.experiment.flags import parse_flags, parse_lengths
 from elenas_jax.experiment.kept import kept_trainings
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.ranking import memory_config, rank, rows_of
-from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import plain, write_json
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, stopping
 from elenas_jax.graphs import REASONS
@@ -57,11 +56,9 @@ _NOTE = (
 )
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         blocks, lengths, num_runs = read_blocks(_BLOCKS.value), parse_lengths(_LENGTHS.value), _RUNS.value
         configs = [memory_config(length, steps=_STEPS.value, seed=_SEED.value) for length in lengths]
         prepare(configs[0], console)

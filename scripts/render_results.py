@@ -22,11 +22,9 @@ _PAGE = flags.DEFINE_string("page", str(_ROOT / "README.md"), "Page to write.")
 _FOLDER = flags.DEFINE_string("results", str(_ROOT / "results"), "Folder of the results.")
 
 
-def main(arguments: list[str]) -> int:
+def main(_: list[str]) -> int:
     page, folder = Path(_PAGE.value), Path(_FOLDER.value)
     try:
-        if len(arguments) > 1:
-            raise RunError(f"{arguments[1]!r} is no flag; see --helpshort.")
         up_to_date = render_page(page, folder, write=not _CHECK.value)
         shown = shown_results(page.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json")):

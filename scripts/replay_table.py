@@ -66,11 +66,9 @@ def _ground_of(config: dict, grounds: dict[str, Ground]) -> Ground:
     return grounds[key]
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
         seeds, num = check_flags(), _EVALUATIONS.value
         configs = {}
         for name in _STRATEGIES.value:

@@ -19,10 +19,8 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, or folder of severa
 _NUM_BLOCKS = flags.DEFINE_integer("num_blocks", 5, "How many of the best blocks are drawn.", lower_bound=0)
 
 
-def main(arguments: list[str]) -> int | None:
+def main(_: list[str]) -> int | None:
     try:
-        if len(arguments) > 1:
-            raise RunError(f"{arguments[1]!r} is no flag; see --helpshort.")
         if not _RUN_DIR.value:
             raise RunError("--run_dir=... is missing; see --helpshort.")
         path = write_report(_RUN_DIR.value, _NUM_BLOCKS.value)

@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # recipes import their paren
 
 from elenas_jax.experiment.archive import write_export
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags, parse_seeds
-from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.experiment.flags import parse_flags, parse_seeds, require
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, run
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -35,13 +34,9 @@ _EXPORT = flags.DEFINE_string(
 )
 
 
-def main(arguments: list[str]) -> None:
+def main(_: list[str]) -> None:
     with one_line_errors():
-        for value, name in ((_CONFIG.value, "config"), (_RUN_DIR.value, "run_dir")):
-            if value is None:
-                raise ConfigError(f"--{name}=... is missing; see --helpshort.")
-        if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is no flag; see --helpshort.")
+        require("config", "run_dir")
         root = Path(_RUN_DIR.value)
         seeds = parse_seeds(_SEEDS.value) if _SEEDS.value else [None]
         for seed in seeds:

@@ -29,6 +29,7 @@ def get_config(bar: str = "paper") -> ml_collections.ConfigDict:
                 "embedded_reber": {"negatives": "near_miss", "threshold": 0.65},
                 "adding": {"threshold": 0.85},
             },
+            space={"name": "elenas", "max_parameters": 9248},  # half of the LSTM's
             strategy=strategy,
         )
     return default_config(

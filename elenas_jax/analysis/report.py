@@ -69,8 +69,9 @@ def write_report(path: str | os.PathLike, num_blocks: int = 5) -> Path:
 
 
 def print_summary(path: str | os.PathLike, num_blocks: int = 5) -> None:
-    """Prints what a run found: runs, what became of the candidates, best blocks, their equations."""
+    """Prints what a run found: setting, runs, what became of the candidates, best blocks, equations."""
     runs = load_runs(path, num_best=max(20, num_blocks))
+    print(_subtitle(runs), end="\n\n")
     for table in (
         tables.summary_table(runs),
         tables.reasons_table(runs),
@@ -158,11 +159,18 @@ def _subtitle(runs: Sequence[Run]) -> str:
     space, strategy = (config.get(key) for key in ("space", "strategy"))
     parts = [
         f"space {space.get('name', '-')}" if isinstance(space, Mapping) else "",
-        f"strategy {strategy.get('name', '-')}" if isinstance(strategy, Mapping) else "",
+        f"strategy {strategy.get('name', '-')}{_policy(strategy)}" if isinstance(strategy, Mapping) else "",
         "tasks " + ", ".join(runs[0].task_names) if runs[0].task_names else "",
         f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _policy(strategy: Mapping[str, Any]) -> str:
+    """Says where a policy comes from, if the strategy learns one."""
+    if "pretrained" not in strategy:
+        return ""
+    return f" pre-trained in {strategy['pretrained']}" if strategy["pretrained"] else " from scratch"
 
 
 def _facts(runs: Sequence[Run]) -> str:

@@ -54,6 +54,7 @@ def make_population_evaluator(
     num_devices: int = 0,
     executor: str = AUTO,
     memory_gib: float = 0.0,
+    max_parameters: int = 0,
     cache: Cache | None = None,
 ) -> Evaluator:
     """Makes an evaluator of computation graphs on a ladder of tasks.
@@ -72,6 +73,7 @@ def make_population_evaluator(
         Fewer candidates go side by side where it does not suffice; one that does not fit alone is
         recorded as out of memory.
       executor: one of `EXECUTORS`; "auto" chooses by program and steps, see `choose_executor`.
+      max_parameters: candidates with more on any of the tasks are not trained; 0 is no limit.
       cache: of what was trained before; None keeps one as long as the evaluator lives.
 
     Returns:
@@ -102,6 +104,7 @@ def make_population_evaluator(
         devices,
         executor,
         memory,
+        max_parameters,
     )
     executors = [
         [

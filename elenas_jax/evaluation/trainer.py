@@ -26,7 +26,7 @@ from elenas_jax.evaluation.ladder import ladder_score, passes
 from elenas_jax.evaluation.training import data_key, weights_key
 from elenas_jax.graphs import ComputationGraph, num_flops
 from elenas_jax.graphs.constructor import construct_batch
-from elenas_jax.graphs.program import LAYOUTS, Program, find_layout, num_parameters
+from elenas_jax.graphs.program import LAYOUTS, Program, find_layout, num_parameters, status_within
 from elenas_jax.graphs.schedule import has_loop
 from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
@@ -88,6 +88,7 @@ class Trainer:
         devices: int,
         executor: str,
         memory: int,
+        max_parameters: int = 0,
     ) -> None:
         self.tasks = tasks
         self.run_key = run_key
@@ -103,6 +104,7 @@ class Trainer:
         self.width = max(self.in_features, self.out_features, hidden_features)
         self.executor = executor
         self.memory = memory
+        self.max_parameters = max_parameters
         self._kept: dict[tuple, tuple] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -117,7 +119,7 @@ class Trainer:
         status = np.zeros(len(edges), np.int32)
         for task in self._shapes:
             if len(edges):
-                found = self.construct(edges, task).status[: len(edges)]
+                found = status_within(self.construct(edges, task), self.max_parameters)[: len(edges)]
                 status = np.where(status == OK, found, status)
         return status
 

@@ -20,6 +20,7 @@ from elenas_jax.evaluation.population import evaluate_seeds
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.build import build_evaluator, build_space, build_tasks
+from elenas_jax.experiment.config import LIMIT
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
 from elenas_jax.types import OK, PyTree
 
@@ -77,9 +78,9 @@ class ReferenceBar:
         self.path = folder / "reference.json"
         self.reference, self.num_seeds, self.margin = reference, num_seeds, margin
         self.config, self.share = config, parameter_share
-        # Everybody is trained on every task: no threshold stops anyone.
+        # Everybody is trained on every task: no threshold stops anyone, nor does a limit the reference.
         tasks = {name: {**config["tasks"][name], "threshold": 0.0} for name in self.names}
-        everything = {**config, "tasks": tasks}
+        everything = {**config, "tasks": tasks, "space": {**config["space"], LIMIT: 0}}
         tasks_of_all = build_tasks(everything)
         self.space = build_space(everything, tasks_of_all)
         self.evaluator = build_evaluator(everything, tasks_of_all, MemoryCache())

@@ -9,7 +9,7 @@ import jax
 from elenas_jax.evaluation.cache import Cache
 from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
 from elenas_jax.evaluation.tabular import Table, load_table, make_tabular_evaluator
-from elenas_jax.experiment.config import PRETRAINED, SHAPING
+from elenas_jax.experiment.config import LIMIT, PRETRAINED, SHAPING
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.pretrained import load_params
 from elenas_jax.experiment.rules import ConfigError
@@ -89,6 +89,8 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
     settings = config["evaluator"]
     steps = training_steps(config, tasks)
     if settings["table"]:
+        if limit := config["space"].get(LIMIT, 0):
+            raise ConfigError(f"space.{LIMIT}={limit}: a table (evaluator.table) is of all blocks; 0.")
         return make_tabular_evaluator(
             load_matching_table(config),
             tasks,
@@ -111,6 +113,7 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
             num_devices=settings["num_devices"] or 0,
             executor=settings["executor"],
             memory_gib=settings["memory_gib"],
+            max_parameters=config["space"].get(LIMIT, 0),
             cache=cache,
         )
 

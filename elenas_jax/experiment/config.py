@@ -15,7 +15,7 @@ from elenas_jax.evaluation.executors import AUTO, EXECUTORS
 from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_name, check_section, maker_rules
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.spaces import SPACES
-from elenas_jax.spaces.elenas_growth import ShapingWeights
+from elenas_jax.spaces.elenas_shaping import ShapingWeights
 from elenas_jax.strategies import STRATEGIES
 from elenas_jax.strategies.rewards import make_reward
 from elenas_jax.tasks import TASKS, make_task
@@ -59,6 +59,7 @@ DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
 # Arguments of makers that `build` hands in, so they are no keys.
 SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold", "status_fn")
 PRETRAINED = "pretrained"  # key of strategies that learn a policy
+LIMIT = "max_parameters"  # key of spaces, which the evaluator keeps to as well
 STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params")
 # Bounds of arguments by their names; what else there is to check, makers check themselves.
 _BOUNDS: dict[str, dict[str, Any]] = {
@@ -70,6 +71,7 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "num_nodes": dict(low=3, high=1024),
     "max_draws": dict(low=1),
     "most_changes": dict(low=1),
+    LIMIT: dict(low=0),
     "batch_size": dict(low=1),
     "population_size": dict(low=1),
     "tournament_size": dict(low=1),

@@ -19,19 +19,28 @@ from elenas_jax.experiment.rules import ConfigError, suggestion
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """As absl's parser, but a mistake ends the process with one line and code 2.
+    """As absl's parser, but a mistake, or what is no flag, ends the process with one line and code 2.
 
     Use: `app.run(main, flags_parser=parse_flags)`, with the recipe in `--config=file.py`.
     """
     try:
         _check_recipe(arguments)
         rest = flags.FLAGS(arguments)
+        if len(rest) > 1:
+            raise ConfigError(f"{rest[1]!r} is no flag; see --helpshort.")
     except (flags.Error, ConfigError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell absl what they do
     return rest
+
+
+def require(*names: str) -> None:
+    """Raises ConfigError for the first of these flags that is not given."""
+    for name in names:
+        if flags.FLAGS[name].value is None:
+            raise ConfigError(f"--{name}=... is missing; see --helpshort.")
 
 
 def _check_recipe(arguments: list[str]) -> None:

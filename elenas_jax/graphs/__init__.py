@@ -8,7 +8,7 @@ from elenas_jax.graphs.interpreter import initial_carry, interpret, specialise
 from elenas_jax.graphs.known_blocks import KNOWN_BLOCKS
 from elenas_jax.graphs.liveness import REASONS, Liveness, explain, liveness
 from elenas_jax.graphs.parameters import init_params, pack_params, unpack_params
-from elenas_jax.graphs.program import Program, is_recurrent, num_flops, num_parameters
+from elenas_jax.graphs.program import Program, is_recurrent, num_flops, num_parameters, status_within
 
 __all__ = (
     "KNOWN_BLOCKS",
@@ -35,6 +35,7 @@ __all__ = (
     "pack_params",
     "pad_graph",
     "specialise",
+    "status_within",
     "to_edges",
     "unpack_params",
 )

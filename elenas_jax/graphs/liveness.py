@@ -32,6 +32,7 @@ REASONS = (
     "no parameters",
     "needs a fixed length",
     "too long",
+    "too many parameters",  # of a space that has a limit
 )
 (
     VALID,
@@ -43,7 +44,8 @@ REASONS = (
     NO_PARAMETERS,
     FIXED_LENGTH,
     TOO_LONG,
-) = range(9)
+    TOO_MANY_PARAMETERS,
+) = range(10)
 
 
 def explain(status: int) -> str:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.graphs.liveness import VALID, explain
+from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS, VALID, explain
 from elenas_jax.ops import COMBINING, TRANSFORMING
 
 # Instruction codes follow from the operation tables: first the transforming operations (identity
@@ -102,6 +102,20 @@ def num_parameters(program: Program) -> Any:
     if program.head == "linear":
         count += (program.hidden_features + 1) * program.out_features
     return count if isinstance(count, jax.core.Tracer) or count.ndim else int(count)
+
+
+def status_within(program: Program, max_parameters: int) -> Any:
+    """Returns the status, `TOO_MANY_PARAMETERS` where a valid program has more of them than allowed.
+
+    Args:
+      program: one or a batch, on the host or traced.
+      max_parameters: that are allowed, head included; 0 is no limit.
+    """
+    if not max_parameters:
+        return program.status
+    xp: Any = jnp if isinstance(program.op, jax.Array) else np
+    too_many = (program.status == VALID) & (num_parameters(program) > max_parameters)
+    return xp.where(too_many, TOO_MANY_PARAMETERS, program.status)
 
 
 def num_flops(program: Program, time_steps: int) -> Any:

@@ -23,13 +23,15 @@ from elenas_jax.graphs import (
     init_params,
     interpret,
     liveness,
+    status_within,
     to_edges,
 )
 from elenas_jax.graphs.convert import network_graph
 from elenas_jax.spaces.elenas_drawing import draw_network
-from elenas_jax.spaces.elenas_growth import make_growth, shaping_weights
+from elenas_jax.spaces.elenas_growth import make_growth
 from elenas_jax.spaces.elenas_known import make_known
 from elenas_jax.spaces.elenas_sampling import change, cross, draw, make_choices
+from elenas_jax.spaces.elenas_shaping import shaping_weights
 from elenas_jax.types import OK, Array, Network, SearchSpace, Task
 
 Signature = tuple[int, int, int | None]  # in_features, out_features, time_steps of a task
@@ -45,6 +47,7 @@ def make_elenas(
     signatures: Sequence[Signature] = LADDER_SIGNATURES,
     max_draws: int = 1000,
     most_changes: int = 3,
+    max_parameters: int = 0,
     incoming: dict[str, dict[str, float]] | None = None,
     transforms: dict[str, float] | None = None,
     order: str = "subgraphs",
@@ -65,6 +68,7 @@ def make_elenas(
       signatures: (in_features, out_features, time_steps) of each task a candidate must fit.
       max_draws: most tries of `sample`, `mutate` and `crossover` to find a valid candidate.
       most_changes: edges that a mutation changes at most.
+      max_parameters: of a candidate on any of the tasks, head included; 0 is no limit.
       incoming, transforms: changes to the sampler's probabilities, see `elenas_sampling`.
       order: of the edges in an episode, "subgraphs" or "random".
       stages: numbers of nodes that episodes grow through during a search, such as (12, 22, 32).
@@ -77,6 +81,8 @@ def make_elenas(
     distinct = tuple(dict.fromkeys((int(i), int(o), t if t is None else int(t)) for i, o, t in signatures))
     if not distinct:
         raise ValueError("signatures is empty; a space needs the widths of at least one task.")
+    if max_parameters < 0:
+        raise ValueError(f"max_parameters is {max_parameters}; it must be positive, or 0 for no limit.")
     if max_draws < 1 or most_changes < 1:
         raise ValueError(f"max_draws ({max_draws}) and most_changes ({most_changes}) must be at least 1.")
     choices = make_choices(num_nodes, operations, incoming, transforms)
@@ -92,7 +98,7 @@ def make_elenas(
                 head=head,
                 time_steps=time_steps,
             )
-            found = jnp.where(found == OK, program.status, found)
+            found = jnp.where(found == OK, status_within(program, max_parameters), found)
         return found
 
     status = status_fn or constructed_status

@@ -25,6 +25,7 @@ from elenas_jax.strategies.rollouts import (
     PolicyFn,
     Rollout,
     check_stages,
+    make_init,
     make_policy,
     no_episodes,
     replay,
@@ -154,8 +155,6 @@ def make_ppo(
         raise ValueError(f"rewards is {rewards!r}; allowed are {', '.join(map(repr, REWARDS))}.")
     if rewards == "step" and num_trained:
         raise ValueError(f"num_trained is {num_trained}; with rewards 'step' all candidates are trained: 0.")
-    if not 0 <= exploration < 1:
-        raise ValueError(f"exploration is {exploration}; allowed is 0 to below 1.")
     if len(betas) != 2:
         raise ValueError(f"betas is {tuple(betas)}; Adam has two.")
     if min(num_episodes, epochs, batch_size) < 1 or batch_size > num_episodes * num_steps:
@@ -177,20 +176,7 @@ def make_ppo(
     weights = LossWeights(policy_weight, value_weight, entropy_weight, clip)
     num_minibatches = num_episodes * num_steps // batch_size
 
-    @jax.jit  # one program, not one for each operation of the model
-    def new_params(key: Array) -> PyTree:
-        key_params, key_start = jax.random.split(key)
-        return model.init(key_params, growth.observe(growth.start(key_start)))
-
-    def init(key: Array) -> PPOState:
-        params = new_params(key)
-        if initial_params is not None:  # reads files
-            params = initial_params(params)
-        return new_state(key, params)
-
-    @jax.jit
-    def new_state(key: Array, params: PyTree) -> PPOState:
-        start = growth.start(jax.random.split(key)[1])
+    def new_state(params: PyTree, start: PyTree) -> PPOState:
         return PPOState(
             params=params,
             opt_state=optimizer.init(params),
@@ -286,6 +272,7 @@ def make_ppo(
         values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
         return {name: value for name, value in values.items() if np.isfinite(value)}
 
+    init = make_init(growth, model.init, new_state, initial_params)
     return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics, policy=policy)
 
 

@@ -21,6 +21,7 @@ from elenas_jax.strategies.rollouts import (
     PolicyFn,
     Rollout,
     check_stages,
+    make_init,
     make_policy,
     no_episodes,
     replay,
@@ -139,8 +140,6 @@ def make_reinforce(
         raise ValueError(
             f"batch_size ({batch_size}) must be a multiple of num_minibatches ({num_minibatches})."
         )
-    if not 0 <= exploration < 1:
-        raise ValueError(f"exploration is {exploration}; allowed is 0 to below 1.")
     growth = space.growth
     check_stages(growth, generations_per_stage)
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
@@ -149,20 +148,7 @@ def make_reinforce(
     optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optax.adam(learning_rate))
     weights = LossWeights(entropy_weight, baseline_weight)
 
-    @jax.jit  # one program, not one for each operation of the model
-    def new_params(key: Array) -> PyTree:
-        key_params, key_start = jax.random.split(key)
-        return model.init(key_params, growth.observe(growth.start(key_start)))
-
-    def init(key: Array) -> ReinforceState:
-        params = new_params(key)
-        if initial_params is not None:  # reads files
-            params = initial_params(params)
-        return new_state(key, params)
-
-    @jax.jit
-    def new_state(key: Array, params: PyTree) -> ReinforceState:
-        start = growth.start(jax.random.split(key)[1])
+    def new_state(params: PyTree, start: PyTree) -> ReinforceState:
         return ReinforceState(
             params=params,
             opt_state=optimizer.init(params),
@@ -241,6 +227,7 @@ def make_reinforce(
         values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
         return {name: value for name, value in values.items() if np.isfinite(value)}
 
+    init = make_init(growth, model.init, new_state, initial_params)
     return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics, policy=policy)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.types import Array, Growth, PyTree
+from elenas_jax.types import Array, Growth, Observation, PyTree
 
 ModelFn = Callable[..., Any]  # params, Observation -> [K] logits, [] baseline
 
@@ -50,7 +50,12 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: b
       exploration: share of the sampler in the policy's probabilities, 0 to below 1. Whatever the
         model has learned, that share of actions is as likely as in the sampler.
       use_prior: whether the sampler is the space's own; if not, all valid actions are as likely.
+
+    Raises:
+      ValueError: for an exploration that is no such share.
     """
+    if not 0 <= exploration < 1:
+        raise ValueError(f"exploration is {exploration}; allowed is 0 to below 1.")
 
     def policy(params: PyTree, state: PyTree) -> Choice:
         observation = growth.observe(state)
@@ -66,6 +71,39 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: b
         return Choice(log_probs, prior, baseline)
 
     return policy
+
+
+def make_init(
+    growth: Growth,
+    model_init: Callable[[Array, Observation], PyTree],
+    new_state: Callable[[PyTree, PyTree], PyTree],
+    initial_params: Callable[[PyTree], PyTree] | None,
+) -> Callable[[Array], PyTree]:
+    """Makes the `init` of a strategy that learns a policy, two programs in all.
+
+    Args:
+      growth: what is built.
+      model_init: of the policy's network, from a key and an observation.
+      new_state: makes a strategy's state of parameters and of any state of the growth, for its shapes.
+      initial_params: gives pre-trained parameters, from those of a new policy; None starts from scratch.
+    """
+
+    @jax.jit  # one program, not one for each operation of the model
+    def new_params(key: Array) -> PyTree:
+        key_params, key_start = jax.random.split(key)
+        return model_init(key_params, growth.observe(growth.start(key_start)))
+
+    @jax.jit
+    def with_state(key: Array, params: PyTree) -> PyTree:
+        return new_state(params, growth.start(jax.random.split(key)[1]))
+
+    def init(key: Array) -> PyTree:
+        params = new_params(key)
+        if initial_params is not None:  # reads files
+            params = initial_params(params)
+        return with_state(key, params)
+
+    return init
 
 
 def roll_out(

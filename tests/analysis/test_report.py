@@ -1,3 +1,4 @@
+import json
 import os
 import pathlib
 import re
@@ -137,3 +138,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(run_path, tmp_path):
     (copy / "figures").write_text("in the way")  # holds for every user, a mode would not stop root
     with pytest.raises(RunError, match="Cannot write the report"):
         write_report(copy)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ({"name": "ppo", "pretrained": "runs/policy"}, "strategy ppo pre-trained in runs/policy,"),
+        ({"name": "ppo", "pretrained": ""}, "strategy ppo from scratch,"),
+        ({"name": "evolution"}, "strategy evolution,"),
+    ],
+)
+def test_says_where_the_policy_comes_from(run_path, tmp_path, capsys, strategy, expected):
+    copy = shutil.copytree(run_path, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"strategy": strategy}))
+    assert expected in write_report(copy).read_text()
+    print_summary(copy)
+    assert expected in capsys.readouterr().out

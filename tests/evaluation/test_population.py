@@ -24,6 +24,7 @@ from elenas_jax.graphs import (
     interpret,
 )
 from elenas_jax.graphs.constructor import construct_batch
+from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
 from elenas_jax.graphs.program import LAYOUTS, find_layout
 from elenas_jax.spaces import make_elenas
 from elenas_jax.tasks import LOSSES, make_task
@@ -103,6 +104,16 @@ def test_metrics_are_those_of_plain_training(place, evaluation):
         expected = train_plainly(KNOWN_BLOCKS[NAMES[place]], task)
         # One validation example on the other side of a threshold is 1/64.
         assert evaluation.metrics[place, level] == pytest.approx(expected, abs=1 / 64 + 1e-6)
+
+
+def test_blocks_with_too_many_parameters_are_not_trained(evaluation):
+    limit = int(evaluation.parameters.min())
+    found = make(max_parameters=limit).evaluate(population(), 0)
+    kept = evaluation.parameters <= limit
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(found.status, np.where(kept, OK, TOO_MANY_PARAMETERS))
+    np.testing.assert_array_equal(found.metrics[kept], evaluation.metrics[kept])
+    assert not found.train_steps[~kept].any()
 
 
 def test_score_does_not_depend_on_order_batch_or_company(evaluator, evaluation):

@@ -29,6 +29,7 @@ REASONS = (
     "no parameters",
     "needs a fixed length",
     "too long",  # of a padded program; nothing is too long for the reference
+    "too many parameters",  # of a space that has a limit
 )
 TIME = "time"  # the number of steps, where it is not fixed
 

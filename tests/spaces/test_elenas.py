@@ -12,12 +12,15 @@ from elenas_jax.graphs import (
     edge_order,
     from_edges,
     liveness,
+    num_parameters,
     pad_graph,
 )
+from elenas_jax.graphs.constructor import construct_batch
+from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
 from elenas_jax.ops import COMBINING_BY_NAME
 from elenas_jax.spaces import make_elenas
 from elenas_jax.spaces.elenas import from_json, to_json
-from elenas_jax.spaces.elenas_growth import ShapingWeights, make_growth, shaping_weights
+from elenas_jax.spaces.elenas_growth import make_growth
 from elenas_jax.spaces.elenas_sampling import (
     actions_from_graph,
     change,
@@ -25,6 +28,7 @@ from elenas_jax.spaces.elenas_sampling import (
     graph_from_actions,
     make_choices,
 )
+from elenas_jax.spaces.elenas_shaping import ShapingWeights, shaping_weights
 from elenas_jax.tasks import make_task
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation
 
@@ -127,6 +131,31 @@ def test_mutation_draws_only_what_the_config_names():
     child = jax.jit(lambda key: space.mutate(key, space.sample(key)))(jax.random.key(0))
     names = {name for _, _, name in to_json(child)["edges"]}
     assert names <= {"matmul", "add", "tanh"}
+
+
+def test_draws_and_mutations_keep_to_a_limit_of_parameters():
+    limit, sizes = 300, {"hidden_features": 16, "head": "linear"}
+    free, limited = (make_elenas(num_nodes=10, max_parameters=most, **sizes) for most in (0, limit))
+    drawn = jax.jit(jax.vmap(limited.sample))(jax.random.split(jax.random.key(0), 48))
+    children = jax.jit(jax.vmap(limited.mutate))(jax.random.split(jax.random.key(1), 48), drawn)
+    others = jax.jit(jax.vmap(free.sample))(jax.random.split(jax.random.key(0), 48))
+    status = jax.jit(jax.vmap(limited.status))
+
+    def most_parameters(graphs):
+        counts = [
+            num_parameters(
+                construct_batch(graphs, in_features=inputs, out_features=1, time_steps=32, **sizes)
+            )
+            for inputs in (7, 2)
+        ]
+        return np.max(counts, axis=0)
+
+    for graphs in (drawn, children):
+        assert (status(graphs) == OK).all() and most_parameters(graphs).max() <= limit
+    too_many = most_parameters(others) > limit
+    assert 0 < too_many.sum() < 48
+    np.testing.assert_array_equal(status(others), np.where(too_many, TOO_MANY_PARAMETERS, OK))
+    assert limited.reasons[TOO_MANY_PARAMETERS] == "too many parameters"
 
 
 def test_a_change_is_one_to_most_edges():
@@ -252,6 +281,16 @@ def test_observation_of_a_small_graph():
     np.testing.assert_array_equal(np.asarray(observed.edges[:, :10]).sum(axis=1), 1.0)
     _, state = grown(growth, choices, graph, num_steps=3)
     assert np.asarray(growth.observe(state).graph.edges[:num_edges, -2]).sum() == 3
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_positions_alone_tell_nodes_of_one_kind_apart(positions):
+    growth = make_growth(make_choices(9), positions=positions)
+    nodes = np.asarray(growth.observe(growth.start(jax.random.key(0))).graph.nodes)
+    parameters, computed = nodes[1::2], nodes[2::2]
+    for same in (parameters, computed):
+        assert len(np.unique(same, axis=0)) == (len(same) if positions else 1)
+    assert (parameters[0] != computed[0]).any()
 
 
 def test_shaping_weights_default_to_the_paper():
