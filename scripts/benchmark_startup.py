@@ -4,7 +4,8 @@ r"""Times what a search compiles: a first one, and a second one that finds the f
   python scripts/benchmark_startup.py --json=startup.json --generations=1
 
 Both are searches of the quickstart's config in processes of their own, with a fresh folder of the cache and
-different seeds, so that the second one meets other candidates. Rows are of that one process:
+different seeds, so that the second one meets other candidates. The first one is long enough to reach every
+task. Rows are of that one process:
 
   tracing, lowering    Python that makes a program; "compiling" is XLA, or reading the cache in its place.
   by the clock         time in which at least one thread did that: the union of intervals. Of these the row
@@ -41,9 +42,10 @@ from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import one_line_errors, run
 
-_GENERATIONS = flags.DEFINE_integer("generations", 2, "Generations of a search.", lower_bound=1)
+_GENERATIONS = flags.DEFINE_integer("generations", 2, "Generations of the second search.", lower_bound=1)
+_FIRST = flags.DEFINE_integer("first_generations", 8, "Generations of the first search.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this file.")
-_ONE = flags.DEFINE_string("one", None, "For the script itself: seed,folder of one search.")
+_ONE = flags.DEFINE_string("one", None, "For the script itself: seed,generations,folder of one search.")
 
 # Names that JAX reports durations under.
 _STAGES = {
@@ -114,10 +116,10 @@ def rows_of(intervals: list[Interval]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def search_here(seed: int, folder: Path) -> dict[str, Any]:
+def search_here(seed: int, generations: int, folder: Path) -> dict[str, Any]:
     """Runs one search in this process."""
     config = quickstart.get_config()
-    config.seed, config.minutes, config.generations = seed, 0, _GENERATIONS.value
+    config.seed, config.minutes, config.generations = seed, 0, generations
     config.compilation_cache = str(folder / "xla")
     found = listen()
     started = time.perf_counter()
@@ -129,9 +131,9 @@ def search_here(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def search_apart(seed: int, folder: str) -> dict[str, Any]:
+def search_apart(seed: int, generations: int, folder: str) -> dict[str, Any]:
     """Runs one search in a process of its own."""
-    command = [sys.executable, __file__, f"--one={seed},{folder}", f"--generations={_GENERATIONS.value}"]
+    command = [sys.executable, __file__, f"--one={seed},{generations},{folder}"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
     if done.returncode:
         raise ConfigError(f"The search of seed {seed} failed: {done.stderr.strip()[-500:]}")
@@ -150,13 +152,13 @@ def show(name: str, found: dict[str, Any]) -> None:
 def main(_: list[str]) -> None:
     with one_line_errors():
         if _ONE.value:
-            seed, _, folder = _ONE.value.partition(",")
-            print(json.dumps(search_here(int(seed), Path(folder))))
+            seed, generations, folder = _ONE.value.split(",", 2)
+            print(json.dumps(search_here(int(seed), int(generations), Path(folder))))
             return
         with tempfile.TemporaryDirectory() as folder:
             found = {}
-            for seed, name in enumerate(("first", "second")):
-                found[name] = search_apart(seed, folder)
+            for seed, (name, num) in enumerate((("first", _FIRST.value), ("second", _GENERATIONS.value))):
+                found[name] = search_apart(seed, num, folder)
                 show(name, found[name])
         if _JSON.value:
             Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
