@@ -27,6 +27,7 @@ from elenas_jax.graphs import (
     to_edges,
 )
 from elenas_jax.graphs.convert import network_graph
+from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
 from elenas_jax.spaces.elenas_drawing import draw_network
 from elenas_jax.spaces.elenas_growth import make_growth
 from elenas_jax.spaces.elenas_known import make_known
@@ -165,7 +166,7 @@ def make_elenas(
 
     return SearchSpace(
         name="elenas",
-        reasons=REASONS,
+        reasons=REASONS if max_parameters else REASONS[:TOO_MANY_PARAMETERS],
         sample=sample,
         mutate=mutate,
         crossover=crossover,
