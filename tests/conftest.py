@@ -1,5 +1,6 @@
 """What all tests share: the platform, Hypothesis settings and the folder of data files."""
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -10,6 +11,16 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Most of the time of the tests is XLA's: these halve it. XLA ends a process for flags that it does not know.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = " ".join(
+        [
+            "--xla_cpu_use_fusion_emitters=false",
+            "--xla_backend_optimization_level=1",
+            "--xla_cpu_parallel_codegen_split_count=1",
+            os.environ.get("XLA_FLAGS", ""),  # the last of a flag counts
+        ]
+    ).strip()
 
 import hypothesis
 import pytest
