@@ -11,10 +11,10 @@ Bars:
                  same seeds, less 0.01, with at most half of its parameters
 
 The recipe is configs/elenas/first_block.py. Evaluations are different candidates that were trained; the
-seconds are all there are, trainings of further seeds and of the LSTM included. Interrupted, it goes on
-when called again. FILE of --json holds one object, also when nothing was found: found, bar, seed,
-seconds, evaluations, equations, parameters, graph, metrics (by task, one a seed). The exit status is 0 either
-way.
+seconds are all there are, trainings of further seeds and of the LSTM included, and --minutes is their
+limit, the generation in flight apart. Interrupted, it goes on when called again. FILE of --json holds one
+object, also when nothing was found: found, bar, seed, seconds, evaluations, equations, parameters, graph,
+metrics (by task, one a seed). The exit status is 0 either way.
 """
 
 import json
@@ -47,55 +47,46 @@ _JSON = flags.DEFINE_string("json", None, "Also write what came out to this file
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run; runs/first_block/BAR_SEED by default.")
 
 
-def search_for(folder: Path, config: dict[str, Any], bar: str, console: Console) -> tuple[bool, dict]:
+def search_for(
+    folder: Path, config: dict[str, Any], bar: str, console: Console
+) -> tuple[bool, dict[str, Any]]:
     """Runs the search; returns whether it came to an end, and what came out."""
     started = time.perf_counter()
     files = run_dir(folder)
     kept = files.path / "found.json"
-    if kept.exists():
-        return True, read_json(kept)
-    # Sessions before this one.
-    before = sum(row["seconds"] for row in read_metrics(files)) if files.config.exists() else 0.0
-    verdicts: list[Verdict] = []
+    result = read_json(kept) if kept.exists() else {"found": False, "bar": bar, "seed": config["seed"]}
+    result = dict.fromkeys(("equations", "parameters", "graph", "metrics")) | {"evaluations": 0} | result
+    before, limit = result.setdefault("seconds", 0.0), 60 * config["minutes"]
+    if result["found"] or before >= limit:
+        return True, result
     judge: list[Callable[[list[Row]], Verdict | None]] = []
 
     def until(candidates: list[Row]) -> str:
         if not judge:  # not before the folder is there
             reference = ReferenceBar(config, files.path) if bar == "lstm" else None
             judge.append(reference.first_over if reference else lambda rows: ladder_passed(rows, config))
-            if before:  # what a killed session may have found and not said
-                candidates = [
-                    Row(**{name: each[name] for name in Row._fields}) for each in export_rows(folder)
-                ]
+            # What a killed session may have found and not said.
+            candidates = [Row(**{name: each[name] for name in Row._fields}) for each in export_rows(folder)]
         verdict = judge[0](candidates)
+        result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
+        result["seconds"] = round(before + time.perf_counter() - started, 1)
         if verdict:
-            verdicts.append(verdict)
-        return "a block over the bar" if verdict else ""
+            graph = json.loads(verdict.row.candidate)
+            space = build_space(config, build_tasks(config))
+            result.update(
+                found=True,
+                equations=space.describe(space.from_json(graph)),
+                parameters=verdict.row.parameters,
+                graph=graph,
+                metrics=verdict.metrics,
+            )
+        write_json(kept, result)
+        if verdict:
+            return "a block over the bar"
+        # The search's own limit knows nothing of what was trained for the bar.
+        return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
 
     ended = bool(run(config, folder, console=console, until=until).why)
-    rows = read_metrics(files)
-    result: dict[str, Any] = {
-        "found": bool(verdicts),
-        "bar": bar,
-        "seed": config["seed"],
-        "seconds": round(before + time.perf_counter() - started, 1),
-        "evaluations": rows[-1]["total_evaluations"] if rows else 0,
-        "equations": None,
-        "parameters": None,
-        "graph": None,
-        "metrics": None,
-    }
-    if verdicts:
-        row, metrics = verdicts[0]
-        graph = json.loads(row.candidate)
-        space = build_space(config, build_tasks(config))
-        result |= {
-            "equations": space.describe(space.from_json(graph)),
-            "parameters": row.parameters,
-            "graph": graph,
-            "metrics": metrics,
-        }
-        write_json(kept, result)
     return ended, result
 
 

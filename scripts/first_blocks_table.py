@@ -4,11 +4,13 @@ r"""Puts searches for a first block over a bar into tables: when each found it, 
   python scripts/first_blocks_table.py --results=results/first_blocks.json \
       --class_results=results/lstm_class.json
 
-Reads the run folders that scripts/first_block.py writes, finished or not; needs no computation.
+Reads the run folders that scripts/first_block.py writes, finished or not; needs no computation. To be called
+on the machine that searched, whose processor the results name.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,32 +35,36 @@ near misses, less 0.01, at half its parameters."""
 _CLASS_NOTE = "Near misses, mean ± standard deviation over the same ten seeds of data and weights."
 
 
+def show(
+    title: str, columns: list[str], rows: list[list[Any]], note: str, to: str | None, console: Console
+) -> None:
+    """Prints a table, and writes it where `to` says so."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    console.print(table)
+    if to:
+        result = make_result(
+            title=title,
+            columns=columns,
+            rows=rows,
+            note=note,
+            cores=parallel.usable_cores(),
+            devices=parallel.describe_devices(1),
+        )
+        write_result(Path(to), result)
+
+
 def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
         searches = load_searches(Path(_RUNS.value))
-        tables = [("First block over a bar", *searches_table(searches), _NOTE, _RESULTS.value)]
+        show("First block over a bar", *searches_table(searches), _NOTE, _RESULTS.value, console)
         if _CLASS.value or any(one.found and one.reference for one in searches):
             columns, rows, equations = class_table(searches)
-            note = f"{_CLASS_NOTE} {equations}"
-            tables.append(("LSTM-class blocks", columns, rows, note, _CLASS.value))
-        for title, columns, rows, note, to in tables:
-            table = Table(title=title)
-            for column in columns:
-                table.add_column(column)
-            for row in rows:
-                table.add_row(*("-" if cell is None else str(cell) for cell in row))
-            console.print(table)
-            if to:
-                result = make_result(
-                    title=title,
-                    columns=columns,
-                    rows=rows,
-                    note=note,
-                    cores=parallel.usable_cores(),
-                    devices=parallel.describe_devices(1),
-                )
-                write_result(Path(to), result)
+            show("LSTM-class blocks", columns, rows, f"{_CLASS_NOTE} {equations}", _CLASS.value, console)
 
 
 if __name__ == "__main__":

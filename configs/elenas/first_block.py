@@ -23,15 +23,16 @@ def get_config(bar: str = "paper") -> ml_collections.ConfigDict:
     strategy = {"name": "evolution", "population_size": 64, "batch_size": 16, "tournament_size": 6}
     if bar == "lstm":
         return default_config(
-            ladder=("reber", "embedded_reber", "adding"),
+            # Blocks that are perfect on the grammars and learn no adding are easily found and lead nowhere:
+            # so adding comes second, after a low bar, and a quarter of each generation is drawn anew.
+            ladder=("reber", "adding", "embedded_reber"),
             tasks={
-                "reber": {"negatives": "near_miss", "threshold": 0.72},
+                "reber": {"negatives": "near_miss", "threshold": 0.6},
+                "adding": {"threshold": 0.5},
                 "embedded_reber": {"negatives": "near_miss", "threshold": 0.75},
-                "adding": {"threshold": 0.85},
             },
-            space={"name": "elenas", "max_parameters": 9248},  # half of the LSTM's
-            # Random blocks are cheap here, most miss the first threshold, and one in a hundred comes near.
-            strategy=strategy | {"population_size": 192, "tournament_size": 24},
+            space={"name": "elenas", "max_parameters": 9248},  # half of the LSTM's at a width of 64
+            strategy=strategy | {"population_size": 128, "tournament_size": 12, "num_random": 4},
         )
     return default_config(
         ladder=("adding", "reber", "embedded_reber"),

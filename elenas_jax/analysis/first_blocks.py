@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elenas_jax.experiment.run_dir import RunError, read_json, read_metrics, run_dir
+from elenas_jax.experiment.run_dir import RunError, read_json, run_dir
 
 BARS = ("paper", "paper_no_head", "lstm")
 
@@ -21,42 +21,60 @@ class Search(NamedTuple):
     found: dict[str, Any] | None  # as the file of --json
     reference: dict[str, list[float]] | None  # metrics of the block that the bar is made of, one a seed
     reference_parameters: int | None
-    commit: str
+    tasks: list[str]  # as in the ladder
+    recipe: dict[str, Any]  # sections of the config that say how it searches
+    commits: list[str]  # of its sessions
 
 
 def load_searches(folder: Path) -> list[Search]:
-    """Returns the searches in `folder`, by bar and seed.
+    """Returns the searches in `folder`, by bar and seed; what has no generation behind it is passed over.
 
     Args:
       folder: holds run folders named BAR_SEED; other names are passed over.
 
     Raises:
-      RunError: if there are none, or something in them is damaged.
+      RunError: if there are none, something in them is damaged, or seeds of a bar have other settings.
     """
     searches = []
     for path in sorted(folder.glob("*_*")):
         bar, _, seed = path.name.rpartition("_")
-        if bar not in BARS or not seed.isdecimal() or not (path / "config.json").exists():
-            continue
-        rows = read_metrics(run_dir(path))
-        found = read_json(path / "found.json") if (path / "found.json").exists() else None
-        reference = read_json(path / "reference.json") if (path / "reference.json").exists() else {}
-        sessions = read_json(run_dir(path).provenance)["sessions"]
-        searches.append(
-            Search(
-                bar,
-                int(seed),
-                found["seconds"] if found else sum(row["seconds"] for row in rows),
-                found["evaluations"] if found else rows[-1]["total_evaluations"] if rows else 0,
-                found,
-                reference.get("metrics"),
-                reference.get("parameters"),
-                (sessions[-1].get("commit") or "")[:7],
-            )
-        )
+        if bar in BARS and seed.isdecimal() and (path / "found.json").exists():
+            try:
+                searches.append(_load(path, bar, int(seed)))
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if not searches:
         raise RunError(f"{folder} holds no searches, which are folders like paper_0; see first_block.py.")
+    first = {one.bar: one for one in reversed(searches)}
+    for one in searches:
+        if one.recipe != first[one.bar].recipe:
+            raise RunError(
+                f"{folder}: {one.bar}_{one.seed} and {one.bar}_{first[one.bar].seed} have other settings; "
+                "searches of a table must have the same."
+            )
     return sorted(searches, key=lambda one: (BARS.index(one.bar), one.seed))
+
+
+def _load(path: Path, bar: str, seed: int) -> Search:
+    result, config = read_json(path / "found.json"), read_json(path / "config.json")
+    reference = read_json(path / "reference.json") if (path / "reference.json").exists() else {}
+    sessions = read_json(run_dir(path).provenance)["sessions"]
+    return Search(
+        bar,
+        seed,
+        float(result["seconds"]),
+        int(result["evaluations"]),
+        result if result["found"] else None,
+        reference.get("metrics"),
+        reference.get("parameters"),
+        list(config["ladder"]),
+        {section: config.get(section) for section in ("ladder", "space", "strategy", "reward", "tasks")},
+        sorted({_short(each.get("commit") or "?") for each in sessions}),
+    )
+
+
+def _short(commit: str) -> str:
+    return commit[:7] + ("+changes" if "+" in commit else "")
 
 
 def searches_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]]]:
@@ -69,7 +87,7 @@ def searches_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
             f"{one.seconds:.0f}" if one.found else f"none in {one.seconds:.0f}",
             one.evaluations,
             one.found["parameters"] if one.found else None,
-            one.commit,
+            " ".join(one.commits),
         ]
         for one in searches
     ]
@@ -85,7 +103,7 @@ def class_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]],
     pairs = [(one, one.found, one.reference) for one in searches if one.found and one.reference]
     if not pairs:
         raise RunError("No block is over the bar of a reference yet.")
-    tasks = list(pairs[0][1]["metrics"])
+    tasks = pairs[0][0].tasks
     rows: list[list[Any]] = []
     for one, found, reference in pairs:
         for name, parameters, metrics in (

@@ -89,8 +89,6 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
     settings = config["evaluator"]
     steps = training_steps(config, tasks)
     if settings["table"]:
-        if limit := config["space"].get(LIMIT, 0):
-            raise ConfigError(f"space.{LIMIT}={limit}: a table (evaluator.table) is of all blocks; 0.")
         return make_tabular_evaluator(
             load_matching_table(config),
             tasks,
@@ -125,6 +123,8 @@ def load_matching_table(config: Mapping[str, Any]) -> Table:
       ConfigError: if there is none, or it is of another space or ladder: the first key that differs.
     """
     name = config["evaluator"]["table"]
+    if limit := config["space"].get(LIMIT, 0):
+        raise ConfigError(f"space.{LIMIT}={limit}: with a table (evaluator.table) it must be 0.")
     with _in_section("evaluator.table"):
         table = load_table(name)
     try:

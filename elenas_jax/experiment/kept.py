@@ -11,6 +11,7 @@ from typing import Any
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Archive
 from elenas_jax.graphs import REASONS
+from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
 
 
 @contextlib.contextmanager
@@ -34,5 +35,5 @@ def kept_trainings(
         files.check_same_config(run, config, free)
         files.write_json(run.config, config)
         with Archive(run.archive) as archive:
-            archive.open({"task_names": list(names), "reasons": list(REASONS)})
+            archive.open({"task_names": list(names), "reasons": list(REASONS[:TOO_MANY_PARAMETERS])})
             yield archive

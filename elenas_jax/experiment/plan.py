@@ -11,6 +11,7 @@ from rich.table import Table
 from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.evaluation.executors import FUSED, INTERPRETED, choose_executor
 from elenas_jax.experiment.build import build_evaluator, build_tasks, training_steps
+from elenas_jax.experiment.config import LIMIT
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.run_dir import RunDir
@@ -104,6 +105,7 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
     settings = {**config["evaluator"], "executor": executor}
     probe = {
         **config,
+        "space": {**config["space"], LIMIT: 0},  # the probes may have more
         "evaluator": settings,
         "tasks": {name: {**config["tasks"][name], **changes} for name in config["ladder"]},
     }

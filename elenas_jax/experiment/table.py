@@ -14,6 +14,7 @@ from elenas_jax.evaluation.tabular import write_text
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.experiment.archive import Archive
 from elenas_jax.experiment.build import build_evaluator, build_space, build_tasks
+from elenas_jax.experiment.config import LIMIT
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError, locked, plain, run_dir, session, write_atomically
 from elenas_jax.graphs import ComputationGraph, canonical_graph, canonical_hash
@@ -94,6 +95,8 @@ def all_blocks(config: Mapping[str, Any], space: SearchSpace) -> list[Computatio
     settings = config["space"]
     if settings["name"] != "elenas":
         raise ConfigError(f"space.name={settings['name']!r}: only blocks of 'elenas' can be enumerated.")
+    if settings[LIMIT]:
+        raise ConfigError(f"space.{LIMIT}={settings[LIMIT]}: a table is of all blocks; it must be 0.")
     choices = make_choices(settings["num_nodes"], settings["operations"])
     try:
         blocks = enumerate_blocks(space, choices)

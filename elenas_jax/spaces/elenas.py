@@ -178,7 +178,7 @@ def make_elenas(
         drawing=lambda candidate: draw_network(_on_host(candidate), head),
         to_json=to_json,
         from_json=from_json,
-        known=make_known(choices, mutate),
+        known=make_known(choices, mutate, is_valid if max_parameters else None),
         growth=make_growth(
             choices,
             order=order,

@@ -6,6 +6,7 @@ nodes can hold; their nodes are spread over the graph in their own order, so tha
 of their operands; every second one is changed by a mutation of the space.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -23,30 +24,41 @@ def known_names(choices: Choices) -> tuple[str, ...]:
     return tuple(name for name in RECURRENT if _fits(np.asarray(KNOWN_BLOCKS[name].edges), choices))
 
 
-def make_known(choices: Choices, mutate: Callable) -> Callable[[jax.Array], ComputationGraph]:
+def make_known(
+    choices: Choices, mutate: Callable, is_valid: Callable | None = None
+) -> Callable[[jax.Array], ComputationGraph]:
     """Returns a jittable function from a key to a known block or a variant of one.
 
     Args:
       choices: of the space.
       mutate: key, candidate -> candidate, of the space.
+      is_valid: candidate -> [] bool, where the space may not have all of them; the others are left out.
 
     Raises (when it is called):
       ValueError: if no known block can be built.
     """
     size = choices.num_nodes
-    names = known_names(choices)
-    blocks = [np.asarray(KNOWN_BLOCKS[name].edges) for name in names]
-    edges = np.stack([_pad(block, size) for block in blocks]) if names else np.zeros((0, size, size))
+    blocks = [np.asarray(KNOWN_BLOCKS[name].edges) for name in known_names(choices)]
+    edges = np.stack([_pad(block, size) for block in blocks]) if blocks else np.zeros((0, size, size))
     counts = np.array([_used(block) for block in blocks]).reshape(-1, 2)
 
+    @functools.cache  # not before it is called: this compiles
+    def valid_places() -> np.ndarray:
+        if is_valid is None or not blocks:
+            return np.arange(len(blocks))
+        with jax.ensure_compile_time_eval():
+            graphs = ComputationGraph(jnp.asarray(edges, jnp.int8))
+            return np.flatnonzero(jax.jit(jax.vmap(is_valid))(graphs))
+
     def known(key: jax.Array) -> ComputationGraph:
-        if not names:
+        places = valid_places()
+        if not len(places):
             raise ValueError(
                 f"No known recurrent block ({', '.join(RECURRENT)}) can be built in graphs of {size} nodes "
-                "with these operations."
+                "with these operations and parameters."
             )
         key_block, key_place, key_change, key_mutate = jax.random.split(key, 4)
-        which = jax.random.randint(key_block, (), 0, len(names))
+        which = jnp.asarray(places)[jax.random.randint(key_block, (), 0, len(places))]
         block = ComputationGraph(
             place_block(jnp.asarray(edges)[which], jnp.asarray(counts)[which], key_place)
         )

@@ -23,6 +23,7 @@ def make_evolution(
     population_size: int = 64,
     batch_size: int = 16,
     tournament_size: int = 8,
+    num_random: int = 0,
     reward_fn=None,
 ) -> Strategy:
     """Builds regularised evolution.
@@ -36,9 +37,15 @@ def make_evolution(
       population_size: members.
       batch_size: candidates a generation. They do not know each other's scores, so 1 is the paper.
       tournament_size: members that compete to be a parent.
+      num_random: of a generation's candidates that are drawn by the sampler and not children (not in the
+        paper: a population that comes from one ancestor finds nothing else any more).
       reward_fn: not used.
     """
     del reward_fn
+    if not 0 <= num_random < batch_size:
+        raise ValueError(
+            f"num_random is {num_random}; allowed are 0 to below batch_size, which is {batch_size}."
+        )
 
     def init(key: Array) -> EvolutionState:
         shape = jax.eval_shape(space.sample, key)
@@ -58,7 +65,15 @@ def make_evolution(
         candidates = jax.lax.cond(
             state.num_born < population_size,
             lambda: jax.vmap(space.sample)(keys),
-            lambda: jax.vmap(child, in_axes=(0, None))(keys, state),
+            lambda: (
+                jax.tree.map(
+                    lambda *parts: jnp.concatenate(parts),
+                    jax.vmap(space.sample)(keys[:num_random]),
+                    jax.vmap(child, in_axes=(0, None))(keys[num_random:], state),
+                )
+                if num_random
+                else jax.vmap(child, in_axes=(0, None))(keys, state)
+            ),
         )
         return Proposal(candidates, jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size, bool)), state
 

@@ -1,10 +1,12 @@
 """Bars: thresholds of the ladder, and a known block as reference."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from elenas_jax.experiment import bars
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.bars import ReferenceBar, ladder_passed
 from elenas_jax.experiment.config import check_config
@@ -71,12 +73,26 @@ def test_a_block_is_of_the_class_of_itself(tmp_path, config):
 
 
 def test_who_is_far_below_is_dropped_early(tmp_path, config):
-    one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=6, parameter_share=1.0)
+    one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=7, parameter_share=1.0)
     candidate = one.space.from_json(json.loads(make_row().candidate))
     low, high = (one._train([candidate], np.array([target]))[0] for target in (0.0, 2.0))
-    assert len(low) == 6 and len(high) == 3
+    assert len(low) == 7 and len(high) == 3
     np.testing.assert_array_equal(low[:3], high)
-    # The more seeds, the closer their mean has to be.
-    first = low[:3].mean()
-    assert len(one._train([candidate], np.array([first + 0.049]))[0]) == 6
-    assert len(one._train([candidate], np.array([first + 0.051]))[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "trained"),
+    [
+        ([0.96, 0.96, 0.96, 0.98, 0.98, 0.98, 0.9], 7),
+        ([0.96] * 7, 6),  # less than 0.05 below the target, but more than 0.03
+        ([0.94, 0.94, 0.94, 1.0, 1.0, 1.0, 1.0], 3),
+    ],
+)
+def test_the_more_seeds_the_closer_their_mean_has_to_be(tmp_path, config, monkeypatch, by_seed, trained):
+    def look_up(evaluator, graphs, seeds):
+        return SimpleNamespace(metrics=np.array([[[by_seed[seed]]] for seed in seeds]))
+
+    monkeypatch.setattr(bars, "evaluate_seeds", look_up)
+    one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=7, parameter_share=1.0)
+    candidate = one.space.from_json(json.loads(make_row().candidate))
+    assert len(one._train([candidate], np.array([1.0]))[0]) == trained

@@ -35,6 +35,18 @@ def test_every_second_one_is_a_known_block_and_the_others_are_valid_too(drawn):
     assert 0.25 < np.mean([name is None for name in found]) < 0.75
 
 
+def test_a_limit_of_parameters_leaves_larger_blocks_out():
+    space = make_elenas(num_nodes=16, max_parameters=2000)  # the Elman network has 4,673
+    known = jax.jit(jax.vmap(lambda key: (c := space.known(key), space.status(c))))
+    candidates, status = known(jax.random.split(jax.random.key(0), 24))
+    assert (status == OK).all()
+    forms = {canonical_bytes(ComputationGraph(edges)) for edges in np.asarray(candidates.edges)}
+    assert canonical_bytes(KNOWN_BLOCKS["elena2"]) in forms
+    assert canonical_bytes(KNOWN_BLOCKS["elman"]) not in forms
+    with pytest.raises(ValueError, match="No known recurrent block"):
+        make_elenas(num_nodes=16, max_parameters=10).known(jax.random.key(0))
+
+
 def test_places_differ(drawn):
     graphs, _ = drawn
     of_elman = {

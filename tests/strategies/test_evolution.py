@@ -15,11 +15,14 @@ BATCH, MEMBERS = 4, 6
 @pytest.fixture(scope="module")
 def strategy():
     """Candidates are numbers; a child is its parent plus a thousand."""
-    space = SPACES["elenas"](num_nodes=3)._replace(
+    return make_evolution(make_space(), population_size=MEMBERS, batch_size=BATCH, tournament_size=40)
+
+
+def make_space():
+    return SPACES["elenas"](num_nodes=3)._replace(
         sample=lambda key: jax.random.randint(key, (), 0, 1000),
         mutate=lambda key, candidate: candidate + 1000,
     )
-    return make_evolution(space, population_size=MEMBERS, batch_size=BATCH, tournament_size=40)
 
 
 def tell(strategy, state, candidates, scores, status=OK, asked=True):
@@ -78,3 +81,17 @@ def test_of_more_newcomers_than_places_the_last_stay(strategy):
     small = make_evolution(space, population_size=3, batch_size=BATCH)
     state = tell(small, small.init(jax.random.key(0)), [1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4])
     assert sorted(np.asarray(state.population)) == [2, 3, 4]
+
+
+def test_some_of_a_generation_are_drawn_anew():
+    strategy = make_evolution(make_space(), population_size=MEMBERS, batch_size=BATCH, num_random=1)
+    state = strategy.init(jax.random.key(0))
+    for _ in range(2):  # the population is drawn
+        proposal, state = strategy.ask(jax.random.key(1), state)
+        assert (proposal.candidates < 1000).all()
+        state = tell(strategy, state, proposal.candidates, [0.1, 0.2, 0.3, 0.4])
+    for number in range(4):
+        proposal, state = strategy.ask(jax.random.key(number), state)
+        assert ((proposal.candidates < 1000) == np.array([True, False, False, False])).all()
+    with pytest.raises(ValueError, match="num_random is 4; allowed are 0 to below batch_size"):
+        make_evolution(make_space(), batch_size=4, num_random=4)
