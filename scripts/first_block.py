@@ -66,7 +66,7 @@ def search_for(
             reference = ReferenceBar(config, files.path) if bar == "lstm" else None
             judge.append(reference.first_over if reference else lambda rows: ladder_passed(rows, config))
             # What a killed session may have found and not said.
-            candidates = [Row(**{name: each[name] for name in Row._fields}) for each in export_rows(folder)]
+            candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
         verdict = judge[0](candidates)
         result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
         result["seconds"] = round(before + time.perf_counter() - started, 1)
