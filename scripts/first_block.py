@@ -17,10 +17,7 @@ object, also when nothing was found: found, bar, seed, seconds, evaluations, equ
 metrics (by task, one a seed). The exit status is 0 either way.
 """
 
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,63 +28,18 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.elenas import first_block
-from elenas_jax.experiment.archive import Row, export_rows
-from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed
-from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import check_config
+from elenas_jax.experiment.first_block import search_for
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
-from elenas_jax.experiment.run_dir import read_json, read_metrics, run_dir, write_json
-from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, run
+from elenas_jax.experiment.run_dir import write_json
+from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare
 
 _BAR = flags.DEFINE_enum("bar", "paper", first_block.BARS, "What a block has to reach.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the run.", lower_bound=0, upper_bound=2**32 - 1)
 _MINUTES = flags.DEFINE_float("minutes", 30.0, "When to stop looking.", lower_bound=0.01)
 _JSON = flags.DEFINE_string("json", None, "Also write what came out to this file.")
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run; runs/first_block/BAR_SEED by default.")
-
-
-def search_for(
-    folder: Path, config: dict[str, Any], bar: str, console: Console
-) -> tuple[bool, dict[str, Any]]:
-    """Runs the search; returns whether it came to an end, and what came out."""
-    started = time.perf_counter()
-    files = run_dir(folder)
-    kept = files.path / "found.json"
-    result = read_json(kept) if kept.exists() else {"found": False, "bar": bar, "seed": config["seed"]}
-    result = dict.fromkeys(("equations", "parameters", "graph", "metrics")) | {"evaluations": 0} | result
-    before, limit = result.setdefault("seconds", 0.0), 60 * config["minutes"]
-    if result["found"] or before >= limit:
-        return True, result
-    judge: list[Callable[[list[Row]], Verdict | None]] = []
-
-    def until(candidates: list[Row]) -> str:
-        if not judge:  # not before the folder is there
-            reference = ReferenceBar(config, files.path) if bar == "lstm" else None
-            judge.append(reference.first_over if reference else lambda rows: ladder_passed(rows, config))
-            # What a killed session may have found and not said.
-            candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
-        verdict = judge[0](candidates)
-        result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
-        result["seconds"] = round(before + time.perf_counter() - started, 1)
-        if verdict:
-            graph = json.loads(verdict.row.candidate)
-            space = build_space(config, build_tasks(config))
-            result.update(
-                found=True,
-                equations=space.describe(space.from_json(graph)),
-                parameters=verdict.row.parameters,
-                graph=graph,
-                metrics=verdict.metrics,
-            )
-        write_json(kept, result)
-        if verdict:
-            return "a block over the bar"
-        # The search's own limit knows nothing of what was trained for the bar.
-        return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
-
-    ended = bool(run(config, folder, console=console, until=until).why)
-    return ended, result
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -1,0 +1,74 @@
+"""Searches that end with the first block over a bar, see `bars`."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from elenas_jax.experiment.archive import Row, export_rows
+from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed
+from elenas_jax.experiment.build import build_space, build_tasks
+from elenas_jax.experiment.config import FREE_KEYS
+from elenas_jax.experiment.run_dir import check_same_config, read_json, read_metrics, run_dir, write_json
+from elenas_jax.experiment.session import run
+
+
+def search_for(
+    folder: Path, config: dict[str, Any], bar: str, console: Console
+) -> tuple[bool, dict[str, Any]]:
+    """Runs a search until its first block is over a bar; returns whether it ended, and what came out.
+
+    What came out so far is in found.json of the run folder after every generation: found, bar, seed, seconds,
+    evaluations, equations, parameters, graph, metrics (by task, one a seed). Seconds are all there are: those
+    of trainings for the bar too, which the search's own clock does not know; config's minutes limit them.
+
+    Args:
+      folder: of the run; gone on with if it is there.
+      config: resolved.
+      bar: "lstm" for the class of the LSTM; every other is the thresholds of the config's ladder.
+      console: where to say what happens.
+
+    Raises:
+      RunError: if the folder holds another run, or is damaged.
+    """
+    started = time.perf_counter()
+    files = run_dir(folder)
+    kept = files.path / "found.json"
+    result = read_json(kept) if kept.exists() else {"found": False, "bar": bar, "seed": config["seed"]}
+    result = dict.fromkeys(("equations", "parameters", "graph", "metrics")) | {"evaluations": 0} | result
+    before, limit = result.setdefault("seconds", 0.0), 60 * config["minutes"]
+    if result["found"] or before >= limit:
+        check_same_config(files, config, FREE_KEYS)
+        return True, result
+    judge: list[Callable[[list[Row]], Verdict | None]] = []
+
+    def until(candidates: list[Row]) -> str:
+        if not judge:  # not before the folder is there
+            reference = ReferenceBar(config, files.path) if bar == "lstm" else None
+            judge.append(reference.first_over if reference else lambda rows: ladder_passed(rows, config))
+            # What a killed session may have found and not said.
+            candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
+        verdict = judge[0](candidates)
+        result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
+        result["seconds"] = round(before + time.perf_counter() - started, 1)
+        if verdict:
+            graph = json.loads(verdict.row.candidate)
+            space = build_space(config, build_tasks(config))
+            result.update(
+                found=True,
+                equations=space.describe(space.from_json(graph)),
+                parameters=verdict.row.parameters,
+                graph=graph,
+                metrics=verdict.metrics,
+            )
+        write_json(kept, result)
+        if verdict:
+            return "a block over the bar"
+        # The search's own limit knows nothing of what was trained for the bar.
+        return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
+
+    ended = bool(run(config, folder, console=console, until=until).why)
+    return ended, result
