@@ -4,9 +4,9 @@ r"""Search for the first block over a bar, see scripts/first_block.py.
 
 Evolution on full trainings, the paper's numbers of samples. Bars: `paper`, the paper's thresholds with
 random negatives and a linear head; `paper_no_head`, the same without a head; `lstm`, near misses.
-There a block goes on from task to task where one seed comes near the LSTM. The ladder of the paper's
-bars begins with the adding problem: of random valid recurrent blocks four of five pass the other two,
-one in a hundred passes adding.
+There thresholds only say who is trained on the next task, and the LSTM says who is over the bar; what else
+was tried is in docs/search_notes.md. The ladder of the paper's bars begins with the adding problem: of random
+valid recurrent blocks four of five pass the other two, one in a hundred passes adding.
 """
 
 import ml_collections
