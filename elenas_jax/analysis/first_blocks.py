@@ -9,6 +9,7 @@ import numpy as np
 from elenas_jax.experiment.run_dir import RunError, read_json, run_dir
 
 BARS = ("paper", "paper_no_head", "lstm")
+_RECIPE = ("ladder", "space", "strategy", "reward", "tasks")
 
 
 class Search(NamedTuple):
@@ -68,7 +69,7 @@ def _load(path: Path, bar: str, seed: int) -> Search:
         reference.get("metrics"),
         reference.get("parameters"),
         list(config["ladder"]),
-        {section: config.get(section) for section in ("ladder", "space", "strategy", "reward", "tasks")},
+        {section: config.get(section) for section in _RECIPE} | {"head": config["evaluator"]["head"]},
         sorted({_short(each.get("commit") or "?") for each in sessions}),
     )
 

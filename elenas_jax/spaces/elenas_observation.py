@@ -41,6 +41,7 @@ def _present(edges: jax.Array) -> jax.Array:
 
 
 def node_states(edges: jax.Array) -> NodeStates:
+    """Returns what is to be said of the nodes of a graph, from its `[M, M]` int8 edges."""
     num_nodes = edges.shape[0]
     initial = jnp.asarray(initial_nodes(num_nodes))
     intermediate = jnp.asarray(intermediate_nodes(num_nodes))

@@ -21,7 +21,11 @@ def write_search(folder, name, result=FOUND, reference=None, commits=("012345678
     run = run_dir(folder / name)
     run.path.mkdir(parents=True)
     seed = int(name.rpartition("_")[2])
-    write_json(run.config, {"seed": seed, "minutes": 10.0 + seed, "ladder": ["reber", "adding"]} | config)
+    write_json(
+        run.config,
+        {"seed": seed, "minutes": 10.0 + seed, "ladder": ["reber", "adding"], "evaluator": {"head": "none"}}
+        | config,
+    )
     write_json(run.provenance, {"sessions": [{"commit": commit} for commit in commits]})
     write_json(run.path / "found.json", result)
     if reference:
