@@ -124,7 +124,11 @@ class ReferenceBar:
         """Returns the reference's `[seeds, tasks]` metrics, and its parameters; trained once in a folder."""
         if self.path.exists():
             kept = files.read_json(self.path)
-            return np.array([kept["metrics"][name] for name in self.names]).T, int(kept["parameters"])
+            try:
+                metrics = np.array([kept["metrics"][name] for name in self.names], np.float64).T
+                return metrics, int(kept["parameters"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise files.RunError(f"{self.path} is damaged: {type(error).__name__}: {error}") from error
         graphs = ComputationGraph(np.asarray(KNOWN_BLOCKS[self.reference].edges)[None])
         found = evaluate_seeds(self.evaluator, graphs, range(self.num_seeds))
         metrics, parameters = np.asarray(found.metrics[:, 0]), int(found.parameters[0, 0])

@@ -12,7 +12,14 @@ from elenas_jax.experiment.archive import Row, export_rows
 from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import FREE_KEYS
-from elenas_jax.experiment.run_dir import check_same_config, read_json, read_metrics, run_dir, write_json
+from elenas_jax.experiment.run_dir import (
+    RunError,
+    check_same_config,
+    read_json,
+    read_metrics,
+    run_dir,
+    write_json,
+)
 from elenas_jax.experiment.session import run
 
 
@@ -37,9 +44,17 @@ def search_for(
     started = time.perf_counter()
     files = run_dir(folder)
     kept = files.path / "found.json"
-    result = read_json(kept) if kept.exists() else {"found": False, "bar": bar, "seed": config["seed"]}
-    result = dict.fromkeys(("equations", "parameters", "graph", "metrics")) | {"evaluations": 0} | result
-    before, limit = result.setdefault("seconds", 0.0), 60 * config["minutes"]
+    result: dict[str, Any] = dict.fromkeys(("equations", "parameters", "graph", "metrics"))
+    result |= {"found": False, "bar": bar, "seed": config["seed"], "seconds": 0.0, "evaluations": 0}
+    if kept.exists():
+        so_far = read_json(kept)
+        kinds = [type(so_far.get(name)) for name in ("found", "seconds")] if isinstance(so_far, dict) else []
+        if kinds != [bool, float]:
+            raise RunError(
+                f"{kept} is damaged: it must say whether a block was found, and the seconds so far."
+            )
+        result |= so_far
+    before, limit = result["seconds"], 60 * config["minutes"]
     if result["found"] or before >= limit:
         check_same_config(files, config, FREE_KEYS)
         return True, result

@@ -10,6 +10,7 @@ from elenas_jax.experiment import bars
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.bars import ReferenceBar, ladder_passed
 from elenas_jax.experiment.config import check_config
+from elenas_jax.experiment.run_dir import RunError
 from elenas_jax.graphs import KNOWN_BLOCKS
 from elenas_jax.spaces.elenas import to_json
 from elenas_jax.types import DIVERGED, OK
@@ -70,6 +71,9 @@ def test_a_block_is_of_the_class_of_itself(tmp_path, config):
     kept["metrics"]["reber"] = [1.5] * 4
     (tmp_path / "reference.json").write_text(json.dumps(kept))
     assert again.first_over([make_row(parameters=parameters, reber=1.5)]) is None  # four means below
+    (tmp_path / "reference.json").write_text('{"metrics": {}}')
+    with pytest.raises(RunError, match=r"reference\.json is damaged"):
+        again.measure_reference()
 
 
 def test_who_is_far_below_is_dropped_early(tmp_path, config):

@@ -3,16 +3,14 @@
 import io
 import json
 
-import jax
 import pytest
 from rich.console import Console
 
-from elenas_jax.experiment import first_block, plan, session
+from elenas_jax.experiment import first_block
 from elenas_jax.experiment.bars import Verdict
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.run_dir import RunError
-from tests.experiment.toy import SPACE, STRATEGY, ToyEvaluator
+from tests.experiment.toy import SPACE, use_toy
 
 CONFIG = check_config({"ladder": ("reber",), "minutes": 5.0, "strategy": {"name": "random_search"}})
 
@@ -35,12 +33,7 @@ class Judge:
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    def build(resolved, archive):
-        return Experiment(resolved, SPACE, STRATEGY, ToyEvaluator(archive), jax.random.key(resolved["seed"]))
-
-    monkeypatch.setattr(session, "build", build)
-    monkeypatch.setattr(session, "prepare", lambda resolved, console: None)
-    monkeypatch.setattr(plan, "seconds_per_training", lambda config: (1.0, 2.0))
+    use_toy(monkeypatch)
     monkeypatch.setattr(first_block, "build_tasks", lambda config: ())
     monkeypatch.setattr(first_block, "build_space", lambda config, tasks: SPACE)
 
@@ -88,3 +81,12 @@ def test_the_limit_is_of_all_seconds(tmp_path, monkeypatch):
     assert not judge.shown  # no time is left
     _, longer = look_for(tmp_path / "run", judge, monkeypatch)
     assert longer["found"] and longer["seconds"] > result["seconds"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"found": "yes"}'])
+def test_a_damaged_outcome_is_named_and_left_alone(tmp_path, monkeypatch, text):
+    look_for(tmp_path / "run", Judge(after=99), monkeypatch, minutes=0.001)
+    (tmp_path / "run" / "found.json").write_text(text)
+    with pytest.raises(RunError, match=r"found.json"):
+        look_for(tmp_path / "run", Judge(after=1), monkeypatch)
+    assert (tmp_path / "run" / "found.json").read_text() == text

@@ -14,15 +14,14 @@ import jax
 import pytest
 from rich.console import Console
 
-from elenas_jax.experiment import plan, session
 from elenas_jax.experiment import run_dir as files
+from elenas_jax.experiment import session
 from elenas_jax.experiment.archive import export_rows
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError
 from tests.experiment.test_loop import contents
-from tests.experiment.toy import SPACE, STRATEGY, ToyEvaluator, run_toy
+from tests.experiment.toy import ToyEvaluator, run_toy, use_toy
 
 PREPARE = session.prepare
 CONFIG = {"generations": 3, "ladder": ("reber",), "strategy": {"name": "random_search"}}
@@ -32,12 +31,7 @@ CONFIG = {"generations": 3, "ladder": ("reber",), "strategy": {"name": "random_s
 def toy(monkeypatch):
     """Sessions that search among the toy's numbers, whatever the config says."""
 
-    def build(resolved, archive):
-        return Experiment(resolved, SPACE, STRATEGY, ToyEvaluator(archive), jax.random.key(resolved["seed"]))
-
-    monkeypatch.setattr(session, "build", build)
-    monkeypatch.setattr(session, "prepare", lambda resolved, console: None)
-    monkeypatch.setattr(plan, "seconds_per_training", lambda config: (1.0, 2.0))
+    use_toy(monkeypatch)
 
 
 def run(path, **changes) -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elenas_jax.evaluation.cache import Cache, Record
+from elenas_jax.experiment import plan, session
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Archive
 from elenas_jax.experiment.checkpoint import Checkpoints
@@ -173,3 +174,14 @@ def run_toy(
 
 if __name__ == "__main__":
     run_toy(sys.argv[1], int(sys.argv[2]))
+
+
+def use_toy(monkeypatch) -> None:
+    """Lets sessions search among the toy's numbers, whatever the config says."""
+
+    def build(resolved, archive):
+        return Experiment(resolved, SPACE, STRATEGY, ToyEvaluator(archive), jax.random.key(resolved["seed"]))
+
+    monkeypatch.setattr(session, "build", build)
+    monkeypatch.setattr(session, "prepare", lambda resolved, console: None)
+    monkeypatch.setattr(plan, "seconds_per_training", lambda config: (1.0, 2.0))
