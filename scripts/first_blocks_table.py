@@ -31,7 +31,8 @@ _CLASS = flags.DEFINE_string("class_results", None, "The same of the table of LS
 _NOTE = """From nothing, no pre-training. Each is `python scripts/first_block.py --bar=BAR --seed=SEED`;
 seconds are all there are, compiling and trainings of further seeds and of the LSTM included.
 Bars: thresholds of Aichberger and Klambauer (2023), with and without a linear head; the LSTM on
-near misses, less 0.01, at half its parameters."""
+near misses, less 0.01, at half its parameters. "None in" is of a search that has found nothing
+in that time, whether it has ended or not."""
 _CLASS_NOTE = "Near misses, mean ± standard deviation over the same ten seeds of data and weights."
 
 
