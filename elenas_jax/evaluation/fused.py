@@ -92,15 +92,15 @@ def make_segment(
     def step(state: FusedState, inputs, targets, correction, train) -> FusedState:
         of_block, of_head = split(state.params)
         final, values = unrolled.forward(schedule, of_block, inputs)
-        last = final[:, -1]
+        last = final[-1, :, -1]
         outputs = last @ of_head[0] + of_head[1] if of_head else last
         loss = jnp.mean(rules.loss_fn(outputs, targets))
         right = jnp.mean(rules.right_fn(outputs, targets))
         pull = rules.gradient_fn(outputs, targets) / len(targets)
         grads = [last.T @ pull, jnp.sum(pull, axis=0)] if of_head else []
         of_last = pull @ of_head[0].T if of_head else pull
-        cotangent = jnp.pad(of_last[:, None], ((0, 0), (final.shape[1] - 1, 0), (0, 0)))
-        by_place = unrolled.backward(schedule, of_block, values, cotangent)
+        cotangent = jnp.pad(of_last[None, :, None], ((0, 0), (0, 0), (final.shape[2] - 1, 0), (0, 0)))
+        by_place, _ = unrolled.backward(schedule, of_block, values, cotangent)
         grad = jnp.concatenate([jnp.ravel(each) for each in (*(by_place[p] for p in places), *grads)])
         mean = DECAYS[0] * state.mean + (1.0 - DECAYS[0]) * grad
         square = DECAYS[1] * state.square + (1.0 - DECAYS[1]) * jnp.square(grad)

@@ -3,6 +3,8 @@
 The program is known here, not data. Only instructions on a cycle through earlier steps, or
 between two cycles, need a loop over time; what comes before and after runs over all the steps
 that are read of it at once. With only the last step's output wanted, that is often one.
+As a layer, whose output is another's input, a program has all steps wanted, and a gradient of
+its inputs.
 """
 
 from typing import Any, NamedTuple
@@ -42,8 +44,14 @@ class Schedule(NamedTuple):
     steps: int
 
 
-def make_schedule(program: Program, time_steps: int) -> Schedule:
-    """Schedules a valid, unbatched program whose last step's output is wanted; host only.
+def make_schedule(program: Program, time_steps: int, *, as_layer: bool = False) -> Schedule:
+    """Schedules a valid, unbatched program; host only.
+
+    Args:
+      program: of any padding.
+      time_steps: T.
+      as_layer: whether the output of every step is wanted, not only the last one's, and
+        the inputs are trained.
 
     Raises:
       ValueError: for an invalid program.
@@ -71,12 +79,13 @@ def make_schedule(program: Program, time_steps: int) -> Schedule:
     steps = time_steps if program.recurrent else 1
     output = int(program.output)
     window = np.zeros(num_slots, int)
-    window[output] = 1
+    window[output] = steps if as_layer else 1
     window[[each.out for each in inside]] = steps
     for each in (*reversed(after), *inside, *reversed(before)):
         for slot, delay in each.operands:
             window[slot] = max(window[slot], min(steps, window[each.out] + delay))
     reads = {each.out for each in rest if each.parameter >= 0 or each.constant >= 0}
+    reads |= {0} if as_layer else set()
     trained = reads | set(np.flatnonzero(reach[sorted(reads)].any(0)).tolist())
     shapes = zip(program.parameter_rows.tolist(), program.parameter_cols.tolist(), strict=True)
     return Schedule(

@@ -6,7 +6,8 @@ nothing more; those of parameters, and of values outside the loop, are taken aft
 product over all steps.
 
 Values are `[steps, N, R, C]`, the last steps that are read of them, with N = 1 for what no input
-reaches.
+reaches. A run may go on from the values that an earlier one left behind (`Values.earlier`); no
+cotangents are handed back to those, which is truncated backpropagation.
 """
 
 from typing import NamedTuple
@@ -28,18 +29,26 @@ class Values(NamedTuple):
     stacks: dict[int, jax.Array]  # [window, N, R, C]
     constants: dict[int, jax.Array]  # [R, C]
     shapes: dict[int, Shape]  # (N, R, C), also of values that were not kept
+    earlier: dict[int, jax.Array]  # [delay, N, R, C], before the first step; zero where there is none
+    last: dict[int, jax.Array]  # [N, R, C], of what the loop over time carries
 
 
-def forward(schedule: Schedule, params: dict[int, jax.Array], inputs: jax.Array) -> tuple[jax.Array, Values]:
+def forward(
+    schedule: Schedule,
+    params: dict[int, jax.Array],
+    inputs: jax.Array,
+    earlier: dict[int, jax.Array] | None = None,
+) -> tuple[jax.Array, Values]:
     """Runs a program.
 
     Args:
       schedule: of the program.
       params: by place among initial nodes, of true shapes.
       inputs: `[T, N, F]`.
+      earlier: values before the first step by slot, see `last_values`; none are all zero.
 
     Returns:
-      `[N, R, C]`, the output at the last step, and what `backward` needs.
+      `[steps, N, R, C]`, the output at the steps that the schedule is for, and what `backward` needs.
     """
     constants: dict[int, jax.Array] = {}
     for each in schedule.constants:
@@ -47,7 +56,8 @@ def forward(schedule: Schedule, params: dict[int, jax.Array], inputs: jax.Array)
         value = local_rules.compute(each, operands, _fixed(each, params, constants))
         constants[each.out] = jnp.reshape(value, each.shape)
     first = inputs[:, :, None] if schedule.steps > 1 else jnp.swapaxes(inputs, 0, 1)[None]
-    values = Values({0: first[first.shape[0] - schedule.window[0] :]}, constants, {0: first.shape[1:]})
+    stacks = {0: first[first.shape[0] - schedule.window[0] :]}
+    values = Values(stacks, constants, {0: first.shape[1:]}, earlier or {}, {})
 
     def at_once(instructions):
         for each in instructions:
@@ -61,14 +71,25 @@ def forward(schedule: Schedule, params: dict[int, jax.Array], inputs: jax.Array)
     if schedule.inside:
         _forward_loop(schedule, params, values)
     at_once(schedule.after)
-    return values.stacks[schedule.output][-1], values
+    output = values.stacks[schedule.output]
+    return output[output.shape[0] - schedule.window[schedule.output] :], values
 
 
 def backward(
     schedule: Schedule, params: dict[int, jax.Array], values: Values, cotangent: jax.Array
-) -> dict[int, jax.Array]:
-    """Runs a program in reverse: cotangents of the parameters from `[N, R, C]`, that of the output."""
-    of_values = _Stacks({schedule.output: [(cotangent[None], 0)]})
+) -> tuple[dict[int, jax.Array], jax.Array | None]:
+    """Runs a program in reverse.
+
+    Args:
+      schedule, params: as in `forward`.
+      values: what it returned.
+      cotangent: `[steps, N, R, C]` of its output.
+
+    Returns:
+      Cotangents of the parameters; and of the inputs, `[T, N, F]`, or None where the schedule
+      does not train what comes before.
+    """
+    of_values = _Stacks({schedule.output: [(cotangent, 0)]})
     of_fixed: dict[tuple[str, int], jax.Array] = {}
 
     def add_fixed(key: tuple[str, int], part: jax.Array) -> None:
@@ -113,9 +134,42 @@ def backward(
                 add_fixed(("parameter", each.parameter), local_rules.pull_fixed(each, operands, fixed, g))
             if each.constant >= 0:
                 add_fixed(("constant", each.constant), local_rules.pull_fixed(each, operands, fixed, g))
-    return {
+    of_params = {
         place: of_fixed.get(("parameter", place), jnp.zeros_like(value)) for place, value in params.items()
     }
+    return of_params, _of_inputs(schedule, values, of_values)
+
+
+def _of_inputs(schedule: Schedule, values: Values, of_values: "_Stacks") -> jax.Array | None:
+    if 0 not in schedule.trained:
+        return None
+    found = of_values.take(0)
+    whole = (schedule.steps, *values.shapes[0])
+    if found is None:
+        found = jnp.zeros(whole)
+    found = jnp.pad(found, ((schedule.steps - found.shape[0], 0), (0, 0), (0, 0), (0, 0)))
+    return found[:, :, 0] if schedule.steps > 1 else jnp.swapaxes(found[0], 0, 1)
+
+
+def last_values(schedule: Schedule, values: Values) -> dict[int, jax.Array]:
+    """Returns what a run that goes on after the last step reads of the steps before: its `earlier`."""
+    return {slot: _newest(values, slot, delay) for slot, delay in _delays(schedule).items()}
+
+
+def _delays(schedule: Schedule) -> dict[int, int]:
+    """Returns the longest delay with which each slot is read, of those read late."""
+    delays: dict[int, int] = {}
+    for each in (*schedule.before, *schedule.inside, *schedule.after):
+        for slot, delay in each.operands:
+            if delay:
+                delays[slot] = max(delay, delays.get(slot, 0))
+    return delays
+
+
+def _newest(values: Values, slot: int, count: int) -> jax.Array:
+    if count == 1 and slot in values.last:
+        return values.last[slot][None]
+    return _last(values, slot, count, 0)
 
 
 class _Stacks:
@@ -156,7 +210,14 @@ def _last(values: Values, slot: int, count: int, delay: int) -> jax.Array:
     end = stack.shape[0] - delay
     if end >= count:
         return stack[end - count : end]
-    return jnp.pad(stack[:end], ((count - end, 0), (0, 0), (0, 0), (0, 0)))
+    stack = stack[: max(end, 0)]
+    missing = count - stack.shape[0]
+    if slot in values.earlier:
+        kept = values.earlier[slot]
+        kept = kept[: kept.shape[0] + min(end, 0)]
+        stack = jnp.concatenate([kept[max(kept.shape[0] - missing, 0) :], stack])
+        missing = count - stack.shape[0]
+    return jnp.pad(stack, ((missing, 0), (0, 0), (0, 0), (0, 0)))
 
 
 def _outer_reads(schedule: Schedule, inside: set[int]) -> list[tuple[int, int]]:
@@ -200,9 +261,14 @@ def _forward_loop(schedule: Schedule, params, values: Values) -> None:
             now[each.out] = local_rules.compute(each, operands, _fixed(each, params, values.constants))
         return [now[slot] for slot in carried], {slot: now[slot][0] for slot in kept & inside}
 
-    start = [jnp.zeros((1, *values.shapes[slot])) for slot in carried]
+    start = [
+        values.earlier[slot][-1:] if slot in values.earlier else jnp.zeros((1, *values.shapes[slot]))
+        for slot in carried
+    ]
     # The length is said for loops that read nothing from outside.
-    values.stacks.update(lax.scan(step, start, given, length=schedule.steps)[1])
+    end, stacks = lax.scan(step, start, given, length=schedule.steps)
+    values.stacks.update(stacks)
+    values.last.update({slot: value[0] for slot, value in zip(carried, end, strict=True)})
 
 
 def _backward_loop(schedule: Schedule, params, values: Values, of_values: _Stacks) -> dict[int, jax.Array]:
