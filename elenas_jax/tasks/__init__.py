@@ -7,7 +7,8 @@
 | adding | squared | 0.40 | 0.15 | 1 | 32 | 90,000 + 9,000 |
 | memory | categorical | 0.90 | 1/7 | 1 | 20 | 200,000 + 20,000 |
 
-The first three are the ladder of Aichberger and Klambauer (2023). To add a task, write
+The first three are the ladder of Aichberger and Klambauer (2023). Data sets in files, on which
+blocks are retrained, are in `tasks.datasets`, their metrics in `tasks.metrics`. To add a task, write
 `make_<name>(*, length=...) -> Task` in a file of its own and add a row to `TASKS`.
 """
 

@@ -1,0 +1,89 @@
+"""Metrics of data sets, in NumPy. A network whose outputs are NaN gets the worst value, never NaN."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Metric(NamedTuple):
+    """How good outputs are.
+
+    fn: (outputs `[N, O]`, targets `[N, O]`) -> number. NaN where the targets alone do not define it.
+    """
+
+    fn: Callable[[np.ndarray, np.ndarray], float]
+    higher_is_better: bool
+
+
+def accuracy(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the share of rows whose largest output is at the class of the one-hot target."""
+    outputs = np.asarray(outputs)
+    right = np.argmax(outputs, axis=-1) == np.argmax(targets, axis=-1)
+    return float(np.mean(right & ~np.isnan(outputs).any(axis=-1)))
+
+
+def roc_auc(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the area under the ROC curve, the mean over columns.
+
+    A column counts if both classes are among its measured (not NaN) targets. The area is the chance
+    that a positive row ranks above a negative one, ties counting half (Mann and Whitney, 1947).
+    """
+    outputs, targets = np.asarray(outputs), np.asarray(targets)
+    areas = []
+    for column in range(targets.shape[1]):
+        measured = ~np.isnan(targets[:, column])
+        positive = targets[measured, column] > 0.5
+        if 0 < positive.sum() < len(positive):
+            areas.append(_area(outputs[measured, column], positive))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def _area(scores: np.ndarray, positive: np.ndarray) -> float:
+    if np.isnan(scores).any():
+        return 0.0
+    _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(sizes) - (sizes - 1) / 2  # equal scores share the mean of their ranks, from 1
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    above = ranks[group][positive].sum() - num_positive * (num_positive + 1) / 2
+    return float(above / (num_positive * num_negative))
+
+
+def perplexity(losses: np.ndarray, targets: np.ndarray | None = None) -> float:
+    """Returns exp of the mean of negative log-likelihoods per word (in nats).
+
+    Args:
+      losses: of any shape, one for each word; or the mean over all words.
+      targets: not used; there so that metrics share a signature.
+    """
+    mean = np.mean(np.asarray(losses, np.float64))
+    if np.isnan(mean) or mean > np.log(np.finfo(np.float64).max):
+        return float("inf")
+    return float(np.exp(mean))
+
+
+def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the share of the targets' variance that is explained, the mean over columns.
+
+    Preferred to the root mean square error because it has no unit: it may be averaged over targets
+    of different kinds, and does not depend on whether they were standardised. 1 is perfect, 0 as
+    good as the mean, below 0 worse. Columns that are constant do not count.
+    """
+    outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
+    total = np.sum(np.square(targets - targets.mean(axis=0)), axis=0)
+    varies = total > 0
+    if not varies.any():
+        return float("nan")
+    if np.isnan(outputs).any():
+        return float("-inf")
+    residual = np.sum(np.square(targets - outputs), axis=0)
+    return float(np.mean(1.0 - residual[varies] / total[varies]))
+
+
+METRICS = {
+    "accuracy": Metric(accuracy, higher_is_better=True),  # classes
+    "roc_auc": Metric(roc_auc, higher_is_better=True),  # 0/1 labels, some not measured
+    "perplexity": Metric(perplexity, higher_is_better=False),  # text
+    "r2": Metric(r2, higher_is_better=True),  # numbers
+}
