@@ -312,17 +312,21 @@ def export_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
         return [{name: row[name] for name in Row._fields if name != "seconds"} for row in rows]
 
 
-def best_block(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the best candidate of a run, as in `export_rows` with its text; None if none is valid."""
+def best_block(path: str | os.PathLike, rank: int = 1) -> dict[str, Any] | None:
+    """Returns the candidate of a run at `rank`, the best is 1, as in `export_rows` with its text.
+
+    None if so many are not valid. Only the best have a text; of others it is None.
+    """
     with reading(run_dir(path)) as connection:
-        best = best_rows(connection, num=1)
-        if not best:
+        best = best_rows(connection, num=rank)
+        if len(best) < rank:
             return None
-        _, generation, place, digest = best[0]
+        _, generation, place, digest = best[-1]
         query = "SELECT * FROM candidates WHERE generation = ? AND place = ?"
         row = connection.execute(query, (generation, place)).fetchone()
         block = connection.execute("SELECT text FROM blocks WHERE hash = ?", (digest,)).fetchone()
-    return {name: row[name] for name in Row._fields if name != "seconds"} | {"text": block["text"]}
+    text = block["text"] if block else None
+    return {name: row[name] for name in Row._fields if name != "seconds"} | {"text": text}
 
 
 def write_export(path: str | os.PathLike, to: str | os.PathLike) -> None:

@@ -1,40 +1,60 @@
-"""Blocks that a user names: known ones, or files that hold a graph."""
+"""Blocks that a user names: known ones, files that hold a graph, or the best of a search."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from elenas_jax.experiment.archive import best_block
 from elenas_jax.experiment.rules import ConfigError, suggestion
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
 from elenas_jax.spaces.elenas import from_json, to_json
 
 
 def read_blocks(names: Sequence[str]) -> dict[str, ComputationGraph]:
-    """Returns graphs by the names that tables give them: that of a known block, or a file's without ".json".
+    """Returns graphs by the names that tables give them: that of a known block, a file's or a folder's.
 
     Args:
-      names: keys of `KNOWN_BLOCKS`, or JSON files that hold a graph, {"num_nodes": ..., "edges": ...},
-        or an object whose "graph" is one, as scripts/first_block.py writes it.
+      names: keys of `KNOWN_BLOCKS`; JSON files that hold a graph, {"num_nodes": ..., "edges": ...},
+        or an object whose "graph" is one, as scripts/first_block.py writes it; or run folders of
+        searches, with a rank behind a colon unless the best is meant: runs/small:3.
 
     Raises:
-      ConfigError: for a name or a file that is neither, or two blocks of one name.
+      ConfigError: for a name that is none of these, or two blocks of one name.
+      RunError: for a run folder that cannot be read.
     """
     blocks: dict[str, ComputationGraph] = {}
     if not names:
         raise ConfigError("--blocks: name at least one block.")
     for name in names:
-        is_file = name.endswith(".json")
-        if not is_file and name not in KNOWN_BLOCKS:
-            raise ConfigError(
-                f"--blocks: {name!r} is neither a file that ends in .json nor a known "
-                f"block{suggestion(name, KNOWN_BLOCKS)}."
-            )
-        shown = Path(name).stem if is_file else name
+        shown, graph = _read_block(name)
         if shown in blocks:
             raise ConfigError(f"--blocks: two blocks are named {shown!r}; rename the file.")
-        blocks[shown] = _read_file(name) if is_file else KNOWN_BLOCKS[name]
+        blocks[shown] = graph
     return blocks
+
+
+def _read_block(name: str) -> tuple[str, ComputationGraph]:
+    if name in KNOWN_BLOCKS:
+        return name, KNOWN_BLOCKS[name]
+    if name.endswith(".json"):
+        return Path(name).stem, _read_file(name)
+    folder, _, rank = name.rpartition(":") if re.fullmatch(r".+:\d+", name) else (name, "", "1")
+    if not Path(folder).is_dir():
+        raise ConfigError(
+            f"block {name!r} is no file that ends in .json, no run folder, and no known "
+            f"block{suggestion(name, KNOWN_BLOCKS)}."
+        )
+    found = best_block(folder, int(rank)) if int(rank) else None
+    if found is None:
+        raise ConfigError(f"block {name!r}: the run has no valid block of rank {rank}; 1 is the best.")
+    try:
+        graph = from_json(json.loads(found["candidate"]))
+    except ValueError as error:
+        raise ConfigError(f"block {name!r}: its candidates are no graphs ({error}).") from error
+    path = Path(folder).absolute()
+    return f"{path.name}:{rank}", graph
 
 
 def described_blocks(blocks: Mapping[str, ComputationGraph]) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Pictures and tables of retrained blocks, from the folders of `scripts/retrain.py`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from elenas_jax.experiment.run_dir import RunError, read_json
+
+
+def save_curves(folder: Path) -> Path:
+    """Draws validation metrics of all trainings of a folder against steps; returns the file.
+
+    Raises:
+      RunError: if the folder holds no trainings.
+    """
+    trainings, config = read_json(folder / "trainings.json"), read_json(folder / "config.json")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, each in trainings.items():
+        curve = np.array(each.get("curve") or np.empty((0, 3)), float).reshape(-1, 3)
+        is_seed = name.startswith("seed")
+        label = name.replace("_", " ")
+        if not is_seed:
+            label += f": depth {each['depth']}, batch {each['batch_size']}, rate {each['learning_rate']:g}"
+        axes.plot(
+            curve[:, 0],
+            curve[:, 2],
+            label=label,
+            color="#1f4e9c" if is_seed else None,
+            linewidth=1.8 if is_seed else 1.0,
+            alpha=1.0 if is_seed else 0.7,
+            marker="o",
+            markersize=2.5,
+        )
+    axes.set_xlabel("training steps")
+    result = folder / "result.json"
+    metric = read_json(result)["metric"] if result.exists() else "metric"
+    axes.set_ylabel(f"validation {metric.replace('_', ' ')}")
+    if metric == "perplexity":
+        axes.set_yscale("log")
+    axes.set_title(f"{config['block']['name']} on {config['task']['name']}", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7, frameon=False)
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def load_results(folder: Path) -> list[dict[str, Any]]:
+    """Returns what the retraining folders below `folder` have in their result.json, by task and block.
+
+    Raises:
+      RunError: if there are none.
+    """
+    results = []
+    for path in sorted(folder.glob("*/result.json")):
+        config = read_json(path.with_name("config.json"))
+        if config.get("kind") == "retrain":
+            sessions = read_json(path.with_name("provenance.json"))["sessions"]
+            results.append(read_json(path) | {"commit": sessions[-1].get("commit"), "config": config})
+    if not results:
+        raise RunError(f"{folder} holds no finished folders of retrain.py.")
+    return sorted(results, key=lambda each: (each["task"]["name"], each["block"]["name"]))
+
+
+def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Returns columns and rows: mean ± standard deviation over seeds of validation and test metrics."""
+    columns = ["task", "block", "parameters", "layers x width", "steps", "validation", "test", "seeds"]
+    rows = []
+    for each in results:
+        digits = 1
+        scale = 1.0 if each["metric"] in ("perplexity", "r2") else 100.0
+        if each["metric"] == "r2":
+            digits = 3
+        rows.append(
+            [
+                f"{each['task']['name']} ({each['metric'].replace('_', ' ')})",
+                each["block"]["name"],
+                each["parameters"],
+                f"{each['depth']} x {each['width']}",
+                int(np.mean(each["steps"])),
+                spread(each["valid"], scale, digits),
+                spread(each["test"], scale, digits),
+                each["seeds"],
+            ]
+        )
+    return columns, rows
+
+
+def spread(values: Sequence[float | None], scale: float, digits: int) -> str:
+    """Returns mean ± standard deviation, scaled; of one value the value."""
+    numbers = scale * np.array([math.nan if value is None else value for value in values])
+    mean = f"{numbers.mean():.{digits}f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {numbers.std():.{digits}f}"
