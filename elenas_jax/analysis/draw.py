@@ -42,7 +42,7 @@ class Hanging(NamedTuple):
 class Placed(NamedTuple):
     boxes: list[Box]  # a box per node, hanging ones too
     layout: Layout
-    routed: list[int]  # the edges that the layout's routes belong to
+    routed: list[int]  # the edges that the layout's first routes belong to; the others lead out of the block
 
 
 def draw_block(drawing: Mapping[str, Any], title: str = "") -> str:
@@ -59,8 +59,8 @@ def draw_block(drawing: Mapping[str, Any], title: str = "") -> str:
     block = read_drawing(drawing)
     hanging = _choose_hanging(block)
     boxes, layout, routed = _place(block, hanging)
-    lines: list[str] = []
-    for number, route in zip(routed, layout.routes, strict=True):
+    lines = [marks.draw_output(route) for route in layout.routes[len(routed) :]]
+    for number, route in zip(routed, layout.routes):
         edge = block.edges[number]
         about = _about(block, edge)
         if edge.source == edge.target:
@@ -74,10 +74,6 @@ def draw_block(drawing: Mapping[str, Any], title: str = "") -> str:
     right = layout.width
     for place, (node, box) in enumerate(zip(block.nodes, boxes, strict=True)):
         lines.append(marks.draw_node(node, box, place in small))
-        if node.is_output:
-            arrow, end = marks.draw_output_arrow(box)
-            lines.append(arrow)
-            right = max(right, end)
     top = -MARGIN
     if title:
         top -= 26
@@ -180,6 +176,9 @@ def _place(block: Drawing, hanging: Sequence[Hanging]) -> Placed:
     looped = {edge.source for edge in edges if edge.source == edge.target}
     small = [max(26.0, marks.text_width(marks.short(node.label), 11) + 10) for node in nodes]
 
+    def is_output(place: int) -> bool:
+        return nodes[place].is_output
+
     def row_width(row: Sequence[int]) -> float:
         return sum(small[place] for place in row) + HANGING_SPACE * (len(row) - 1)
 
@@ -195,12 +194,14 @@ def _place(block: Drawing, hanging: Sequence[Hanging]) -> Placed:
         above = max(room[True], LOOP_HEIGHT if place in looped else 0.0)
         return Size(width, 26.0 if nodes[place].kind == "initial" else 36.0, above, room[False], attached)
 
+    # What leaves the block is laid out as an edge to a place of its own, so that nothing crosses it.
+    leaving = [(number[place], len(kept) + i) for i, place in enumerate(filter(is_output, kept))]
     layout = layered_layout(
-        [size(place) for place in kept],
-        [(number[edges[i].source], number[edges[i].target]) for i in routed],
-        [edges[i].delayed for i in routed],
+        [size(place) for place in kept] + [Size(marks.OUTPUT_WIDTH, 14.0)] * len(leaving),
+        [(number[edges[i].source], number[edges[i].target]) for i in routed] + leaving,
+        [edges[i].delayed for i in routed] + [False] * len(leaving),
         first=[number[i] for i in kept if nodes[i].kind == "input"],
-        last=[number[i] for i in kept if nodes[i].is_output],
+        last=[place for _, place in leaving],
     )
     boxes = [layout.boxes[number[i]] if i in number else Box(0, 0, 0, 0) for i in range(len(nodes))]
     for (reader, is_above), row in rows.items():

@@ -59,6 +59,9 @@ def text_width(text: str, size: float) -> float:
     return total * size
 
 
+OUTPUT_WIDTH = text_width("output", 11) + 10  # of the word at the arrow that leaves a block
+
+
 def short(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "\u2026"
 
@@ -139,17 +142,6 @@ def draw_node(node: Node, box: Box, is_small: bool) -> str:
     return f'<g class="node"><title>{clean(about)}</title>{"".join(marks)}</g>'
 
 
-def draw_output_arrow(box: Box) -> tuple[str, float]:
-    """Returns the arrow that leaves the block, and how far to the right it reaches."""
-    x, y = box.x + box.width, box.y + box.height / 2
-    arrow = (
-        f'<g class="output"><path d="M{x:.1f},{y:.1f} h26" stroke="{INK}" stroke-width="2" fill="none"/>'
-        f'<path d="M{x + 34:.1f},{y:.1f} l-9,-4.5 v9 Z" fill="{INK}"/>'
-        f"{text(x + 40, y + 4, 'output', 11, anchor='start')}</g>"
-    )
-    return arrow, x + 46 + text_width("output", 11)
-
-
 # Edges ----------------------------------------------------------------------------------------
 
 
@@ -189,7 +181,28 @@ def _edge(
 
 def draw_route(route: Sequence[tuple[float, float]], edge: Edge, about: str) -> str:
     """Draws a route of `layered_layout`: straight and curved pieces in turn."""
-    (x, y), direction = route[0], 1.0 if route[1][0] >= route[0][0] else -1.0
+    direction = _direction(route)
+    (x, y), path = route[-1], _route_path(route)
+    return _edge(path, (x, y), (direction, 0.0), (x - 14.5 * direction, y), edge, about)
+
+
+def draw_output(route: Sequence[tuple[float, float]]) -> str:
+    """Draws a route of `layered_layout` as the arrow that leaves the block, with a word at its end."""
+    x, y = route[-1]
+    return (
+        f'<g class="output"><path d="{_route_path(route)}" stroke="{INK}" stroke-width="2" fill="none"/>'
+        f'<path d="M{x:.1f},{y:.1f} l-9,-4.5 v9 Z" fill="{INK}"/>'
+        f"{text(x + 6, y + 4, 'output', 11, anchor='start')}</g>"
+    )
+
+
+def _direction(route: Sequence[tuple[float, float]]) -> float:
+    return 1.0 if route[1][0] >= route[0][0] else -1.0
+
+
+def _route_path(route: Sequence[tuple[float, float]]) -> str:
+    """Returns the way along a route up to its arrow head."""
+    x, y = route[0]
     parts = [f"M{x:.1f},{y:.1f}"]
     for place, (x, y) in enumerate(route[1:-1], start=1):
         before_x, before_y = route[place - 1]
@@ -199,8 +212,8 @@ def draw_route(route: Sequence[tuple[float, float]], edge: Edge, about: str) -> 
             middle = (before_x + x) / 2
             parts.append(f"C{middle:.1f},{before_y:.1f} {middle:.1f},{y:.1f} {x:.1f},{y:.1f}")
     x, y = route[-1]
-    parts.append(f"L{x - 6 * direction:.1f},{y:.1f}")
-    return _edge(" ".join(parts), (x, y), (direction, 0.0), (x - 14.5 * direction, y), edge, about)
+    parts.append(f"L{x - 6 * _direction(route):.1f},{y:.1f}")
+    return " ".join(parts)
 
 
 def draw_loop(box: Box, edge: Edge, about: str) -> str:

@@ -1,8 +1,4 @@
-"""Figures of a run, or of the same search with several seeds: reward, validity, best so far.
-
-With several runs a line is the mean over the runs that came that far, and its band spans the
-smallest to the largest. What a run had found when it ended it keeps: best so far goes on level.
-"""
+"""Figures of a run, or of the same search with several seeds: reward, validity, best so far."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from elenas_jax.analysis.load import Run
-from elenas_jax.analysis.tables import count_statuses
+from elenas_jax.analysis.series import Curve, best_so_far, score_by_generation, status_shares
 
 # Colours that differ for all common kinds of colour blindness (Okabe and Ito, 2008; Tol, 2021).
 BEST, MEAN = "#0072B2", "#D55E00"
@@ -51,14 +47,7 @@ def reward_figure(runs: Sequence[Run]) -> Figure:
     """Best and mean score of each generation's valid candidates."""
     figure, axes = _new_figure("Generation", "Score (no unit)")
     for name, label, colour in (("best_score", "best", BEST), ("mean_score", "mean of valid", MEAN)):
-        series = []
-        for run in runs:
-            if run.scores:
-                values = np.full(run.scores[-1]["generation"] + 1, np.nan)
-                for row in run.scores:
-                    values[row["generation"]] = np.nan if row[name] is None else row[name]
-                series.append(values)
-        _mean_and_band(axes, series, label, colour)
+        _mean_and_band(axes, score_by_generation(runs, name), len(runs) > 1, label, colour)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, runs, "Score by generation")
     return figure
@@ -67,20 +56,13 @@ def reward_figure(runs: Sequence[Run]) -> Figure:
 def validity_figure(runs: Sequence[Run]) -> Figure:
     """Share of the proposals of each generation that were valid, invalid by reason, or failed."""
     figure, axes = _new_figure("Generation", "Share of proposals (%)")
-    statuses = [(row["status"], row["status_text"]) for row in count_statuses(runs)]
+    statuses, counts = shares = status_shares(runs)
     if statuses:
-        num = 1 + max(row["generation"] for run in runs for row in run.statuses)
-        counts = np.zeros((len(statuses), num))
-        for run in runs:
-            for row in run.statuses:
-                counts[statuses.index((row["status"], row["status_text"])), row["generation"]] += row["count"]
-        total = np.maximum(counts.sum(axis=0), 1)
-        shares = 100 * counts / total
         # A generation is a step of width 1, so that a single one is seen too.
-        edges = np.arange(num + 1) - 0.5
+        edges = np.arange(counts.shape[1] + 1) - 0.5
         axes.stackplot(
             edges,
-            np.concatenate([shares, shares[:, -1:]], axis=1),
+            np.concatenate([shares.percent, shares.percent[:, -1:]], axis=1),
             labels=[
                 f"{'valid' if status == 0 else text} ({100 * counts[i].sum() / counts.sum():.1f}%)"
                 for i, (status, text) in enumerate(statuses)
@@ -100,13 +82,7 @@ def validity_figure(runs: Sequence[Run]) -> Figure:
 def best_so_far_figure(runs: Sequence[Run]) -> Figure:
     """Best score found so far against the number of trained candidates."""
     figure, axes = _new_figure("Evaluations (trained candidates)", "Best score so far (no unit)")
-    series = []
-    for run in runs:
-        if run.evaluation_scores.size and np.isfinite(run.evaluation_scores).any():
-            series.append(np.fmax.accumulate(run.evaluation_scores))
-    length = max(map(len, series), default=0)
-    series = [np.pad(values, (0, length - len(values)), mode="edge") for values in series]
-    _mean_and_band(axes, series, "best so far", BEST, start=1, step=True)
+    _mean_and_band(axes, best_so_far(runs), len(runs) > 1, "best so far", BEST, step=True)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     axes.set_ylim(bottom=0)
@@ -169,21 +145,20 @@ def _status_colour(status: int) -> str:
 
 
 def _mean_and_band(
-    axes: Axes, series: Sequence[np.ndarray], label: str, colour: str, start: int = 0, step: bool = False
+    axes: Axes, curve: Curve, several: bool, label: str, colour: str, step: bool = False
 ) -> None:
-    """Draws series of different lengths over a common axis that begins at `start`; NaN are gaps."""
-    if not any(np.isfinite(values).any() for values in series):
+    if not curve.x.size:
         return
-    length = max(len(values) for values in series)
-    table = np.full((len(series), length), np.nan)
-    for row, values in zip(table, series):
-        row[: len(values)] = values
-    x = np.arange(start, start + length)
-    seen = np.isfinite(table).any(axis=0)
-    x, table = x[seen], table[:, seen]
-    marker = "o" if len(x) == 1 else ""
+    marker = "o" if len(curve.x) == 1 else ""
     drawn = "steps-post" if step else "default"
-    axes.plot(x, np.nanmean(table, axis=0), label=label, color=colour, marker=marker, drawstyle=drawn)
-    if len(series) > 1:
-        low, high = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, step="post" if step else None)
+    axes.plot(curve.x, curve.mean, label=label, color=colour, marker=marker, drawstyle=drawn)
+    if several:
+        axes.fill_between(
+            curve.x,
+            curve.low,
+            curve.high,
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+            step="post" if step else None,
+        )

@@ -97,3 +97,15 @@ def spread(values: Sequence[float | None], scale: float, digits: int) -> str:
     numbers = scale * np.array([math.nan if value is None else value for value in values])
     mean = f"{numbers.mean():.{digits}f}"
     return mean if len(numbers) == 1 else f"{mean} ± {numbers.std():.{digits}f}"
+
+
+def results_note(results: Sequence[Mapping[str, Any]]) -> str:
+    """Says how the blocks of a table were trained, and on what."""
+    minutes = sorted({each["minutes"] for each in results})
+    commits = sorted({(each["commit"] or "?")[:7] for each in results})
+    data = sorted({each["data"] for each in results})
+    return (
+        f"Each is `python scripts/retrain.py --block=BLOCK --task=TASK --minutes=MINUTES`, MINUTES being "
+        f"{', '.join(f'{each:g}' for each in minutes)} for tuning and training together, at commit "
+        f"{', '.join(commits)}; mean ± standard deviation over seeds. {'. '.join(data)}."
+    )

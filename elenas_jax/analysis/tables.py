@@ -41,7 +41,7 @@ def best_blocks(runs: Sequence[Run], num: int = 10) -> list[dict]:
 
 def best_blocks_table(runs: Sequence[Run], num: int = 10) -> Table:
     """Best blocks with score, metric per task and size; equations are apart, they take lines."""
-    tasks = _task_names(runs)
+    tasks = task_names(runs)
     several = len(runs) > 1
     columns = [
         "rank",
@@ -129,7 +129,8 @@ def summary_table(runs: Sequence[Run]) -> Table:
     return Table("Runs", columns, rows, frozenset(columns))
 
 
-def _task_names(runs: Sequence[Run]) -> list[str]:
+def task_names(runs: Sequence[Run]) -> list[str]:
+    """Returns the tasks of all runs, each once."""
     return list(dict.fromkeys(itertools.chain.from_iterable(run.task_names for run in runs)))
 
 

@@ -213,7 +213,7 @@ def save_params(path: Path, params: PyTree) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.tmp")
     with open(draft, "wb") as file:
-        np.savez(file, allow_pickle=False, **flat)
+        np.savez(file, **flat)  # type: ignore[arg-type]  # mypy takes names for the keyword allow_pickle
     draft.replace(path)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.experiment.archive import Archive, Block, Row
-from elenas_jax.experiment.run_dir import append_metrics, run_dir, write_json
+from elenas_jax.experiment.run_dir import append_metrics, read_json, run_dir, write_json
 from elenas_jax.graphs import ComputationGraph, to_edges
 from elenas_jax.ops import COMBINING, COMBINING_BY_NAME, TRANSFORMING, TRANSFORMING_BY_NAME
 
@@ -175,5 +175,17 @@ def write_run(
                     text = f"h{place} = tanh(x @ w1 + w3)\ny = h{place} * h{place} < 1"
                     blocks.append(Block(digest, text, json.dumps(drawing), "{}"))
             archive.end_generation(rows, blocks)
-            append_metrics(files, {"generation": generation, "proposals": num_proposals, "seconds": 2.5})
+            line = {"generation": generation, "proposals": num_proposals, "seconds": 2.5}
+            strategy = {
+                "entropy": 3 / (1 + generation),
+                "gradient_norm": float("nan") if generation % 5 == 4 else 0.1,
+            }
+            append_metrics(files, line | {"total_evaluations": len(known), "strategy": strategy})
     return files.path
+
+
+def configure(path: Path, **changes: Any) -> Path:
+    """Gives a run the keys that a resolved config has, and these."""
+    config = {"ladder": list(TASKS), "generations": 0, "evaluations": 0, "minutes": 0.0}
+    write_json(path / "config.json", read_json(path / "config.json") | config | changes)
+    return path

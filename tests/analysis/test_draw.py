@@ -1,10 +1,12 @@
 import itertools
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
 from elenas_jax.analysis.draw import draw_block
 from elenas_jax.analysis.marks import text_width
+from elenas_jax.graphs import from_edges
 from elenas_jax.graphs.known_blocks import KNOWN_BLOCKS
 from tests.analysis.synthetic import draw_graph, random_drawing
 
@@ -83,6 +85,21 @@ def test_the_output_is_marked():
     svg = draw_block(draw_graph(KNOWN_BLOCKS["lstm"]))
     assert len(groups(svg, "output")) == 1
     assert sum("(output)" in title for title in titles(svg, "node")) == 1
+
+
+def test_the_arrow_out_of_the_block_is_apart_from_edges_that_enter_from_its_side():
+    drawing = draw_graph(from_edges(5, [(0, 2, "add"), (2, 4, "add"), (4, 2, "recursion")]))
+    for node in drawing["nodes"]:
+        node["is_output"] = node["id"] == 2
+    svg = draw_block(drawing)
+    (arrow,) = groups(svg, "output")
+    (memory,) = [edge for edge in groups(svg, "edge") if "previous step" in edge.findtext(f"{SVG}title")]
+    start, tip = (
+        re.match(r"M([-\d.]+),([-\d.]+)", path.get("d")).groups()
+        for path in (arrow.find(f"{SVG}path"), memory.findall(f"{SVG}path")[1])
+    )
+    assert start[0] == tip[0], "both are at the right side of the box"
+    assert abs(float(start[1]) - float(tip[1])) >= 12, "the badge of the edge is clear of the arrow"
 
 
 def test_labels_are_text_not_markup():
