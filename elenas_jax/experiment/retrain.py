@@ -1,8 +1,9 @@
 """Retraining: a block is stacked, tuned on validation data, trained on some seeds, and tested once.
 
 The run folder holds config.json, provenance.json, trainings.json (settings, steps, curve and validation
-metric of every training), weights/ (of the best evaluation of each) and at the end result.json, which
-alone holds test metrics. Test data are read after the last training has ended, by `_test` and nobody else.
+metric of every training), plan.json, weights/ (of the best evaluation of each) and at the end result.json,
+which alone holds test metrics. Test data are read after the last training has ended, by `_test` and nobody
+else.
 """
 
 import functools
@@ -89,7 +90,9 @@ def retrain(
         with stopping(stop_asked) as stop_requested:
             jobs = Jobs(run.path, functools.partial(console.print, soft_wrap=True), stop_requested)
             best = _tune(jobs, stacks, console)
-            seeds = best and jobs.run(_seed_jobs(stacks, best), stacks.trainer, dataset, stacks.devices)
+            seeds = best and jobs.run(
+                _seed_jobs(stacks, best, jobs.seconds()), stacks.trainer, dataset, stacks.devices
+            )
         if not seeds:
             return None
         result = _test(jobs, seeds, stacks, dataset, kept)
@@ -216,11 +219,10 @@ def _tune(jobs: Jobs, stacks: _Stacks, console: Console) -> dict[str, Any] | Non
     return best
 
 
-def _seed_jobs(stacks: _Stacks, best: Mapping[str, Any]) -> list[Job]:
+def _seed_jobs(stacks: _Stacks, best: Mapping[str, Any], spent: float) -> list[Job]:
+    """Returns the trainings that share what is left of the time."""
     config = stacks.config
-    tuned = "valid" in best
-    waves = -(-config["seeds"] // stacks.devices)
-    seconds = 60 * config["minutes"] * (1 - config["tuning"]["share"] * tuned) / waves
+    seconds = (60 * config["minutes"] - spent) / -(-config["seeds"] // stacks.devices)
     settings = (best["depth"], best["batch_size"], best["learning_rate"])
     most = stacks.most_steps(best["batch_size"])
     return [

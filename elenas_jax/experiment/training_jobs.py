@@ -1,7 +1,8 @@
 """Trainings on a data set, each with a share of the time, that go on after a kill.
 
 A training's number of steps follows from its time and the speed that is measured as it begins, and is then
-written down: whatever goes on with the folder, on a faster machine or a slower one, takes as many.
+written down: equal trainings take as many, and so does whatever goes on with the folder on a faster machine
+or a slower one.
 """
 
 import math
@@ -31,7 +32,7 @@ DIVERGED = "diverged"
 class Job(NamedTuple):
     """One training."""
 
-    name: str  # of its files
+    name: str  # of its files: what it is for, an underscore and a number
     depth: int
     batch_size: int
     learning_rate: float
@@ -42,6 +43,10 @@ class Job(NamedTuple):
 
     def described(self) -> str:
         return f"depth {self.depth}, batch {self.batch_size}, learning rate {self.learning_rate:g}"
+
+    def equals(self) -> str:
+        """Names the trainings that take as many steps as this one."""
+        return f"{self.name.partition('_')[0]}s, depth {self.depth}, batch {self.batch_size}"
 
 
 class Progressing(NamedTuple):
@@ -57,9 +62,12 @@ class Jobs:
 
     def __init__(self, folder: Path, say: Callable[[str], None], stop_requested: Callable[[], bool]) -> None:
         self.folder, self.say, self.stop_requested = folder, say, stop_requested
-        self._lock = threading.Lock()
-        self._file = folder / "trainings.json"
+        self._lock, self._began = threading.Lock(), time.perf_counter()
+        self._file, self._plan_file = folder / "trainings.json", folder / "plan.json"
         self._known: dict[str, Any] = read_json(self._file) if self._file.exists() else {}
+        plan = read_json(self._plan_file) if self._plan_file.exists() else {}
+        self._steps: dict[str, int] = plan.get("steps", {})
+        self._seconds = plan.get("seconds", 0.0)
 
     def run(
         self, jobs: Sequence[Job], trainer_of: Callable[[Job, int], Trainer], dataset: Dataset, devices: int
@@ -88,6 +96,10 @@ class Jobs:
         """Returns what is written of a training, or None."""
         return self._known.get(name, {}).get(key)
 
+    def seconds(self) -> float:
+        """Returns how long the folder has been worked on, in all sessions."""
+        return self._seconds + time.perf_counter() - self._began
+
     def weights(self, name: str) -> Path:
         return self.folder / "weights" / f"{name}.npz"
 
@@ -95,6 +107,7 @@ class Jobs:
         with self._lock:
             self._known[name] = self._known.get(name, {}) | values
             write_json(self._file, self._known)
+            write_json(self._plan_file, {"steps": self._steps, "seconds": round(self.seconds(), 1)})
             return self._known[name]
 
     def _train(self, job: Job, make: Callable[[], Trainer], dataset: Dataset) -> dict[str, Any] | None:
@@ -102,10 +115,12 @@ class Jobs:
         trainer = make()
         state = trainer.init(job.seed)
         parameters = count_parameters(state.params)
-        if self.known(job.name, "steps") is None:
-            steps = _affordable_steps(job, trainer, dataset, began)
-            self._write(job.name, {"steps": steps, "parameters": parameters} | job._asdict())
-        steps = self.known(job.name, "steps")
+        if job.equals() not in self._steps:
+            affordable = _affordable_steps(job, trainer, dataset, began)
+            with self._lock:
+                self._steps.setdefault(job.equals(), affordable)
+        steps = self._steps[job.equals()]
+        self._write(job.name, {"steps": steps, "parameters": parameters} | job._asdict())
         course = Course(job.seed, steps, job.learning_rate)
         curve = np.full((job.evaluations, 3), np.nan)
         now = Progressing(state, state.params, curve)
@@ -220,7 +235,7 @@ def save_params(path: Path, params: PyTree) -> None:
 def load_params(path: Path) -> dict[str, Any]:
     """Returns what `save_params` wrote."""
     params: dict[str, Any] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(path) as arrays:
         for name in arrays.files:
             node: dict[str, Any] = params
             *parents, last = name.split("/")
