@@ -54,11 +54,11 @@ def load_run(path: str | os.PathLike, num_best: int = 20) -> Run:
     if not files.config.exists():
         what = "is not a run folder: it has no config.json" if any(files.path.iterdir()) else "is empty"
         raise RunError(f"{files.path} {what}.")
-    config = _read_object(files.config)
-    provenance = _read_object(files.provenance) if files.provenance.exists() else {}
+    config = read_object(files.config)
+    provenance = read_object(files.provenance) if files.provenance.exists() else {}
     seed = config.get("seed", provenance.get("seed"))
     generations = read_metrics(files)
-    with _archive(files) as connection:
+    with open_archive(files) as connection:
         meta = {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM meta")}
         if meta.get("schema_version") != SCHEMA_VERSION:
             found = meta.get("schema_version")
@@ -201,7 +201,7 @@ def _rows(connection: sqlite3.Connection, query: str) -> list[dict]:
 
 def _all_rows(run: Run | str | os.PathLike, query: str, json_columns: tuple[str, ...]) -> list[dict]:
     files = run_dir(run.path if isinstance(run, Run) else run)
-    with _archive(files) as connection:
+    with open_archive(files) as connection:
         rows = _rows(connection, query)
         for row in rows:
             for name in json_columns:
@@ -212,7 +212,8 @@ def _all_rows(run: Run | str | os.PathLike, query: str, json_columns: tuple[str,
 # Files ----------------------------------------------------------------------------------------
 
 
-def _read_object(path: Path) -> dict:
+def read_object(path: Path) -> dict:
+    """Returns the object that a JSON file holds; RunError if it cannot be read or holds something else."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object.")
@@ -220,8 +221,8 @@ def _read_object(path: Path) -> dict:
 
 
 @contextlib.contextmanager
-def _archive(files: RunDir) -> Iterator[sqlite3.Connection]:
-    """Opens the archive for reading, in one transaction."""
+def open_archive(files: RunDir) -> Iterator[sqlite3.Connection]:
+    """Opens the archive of a run for reading, in one transaction; RunError for whatever goes wrong in it."""
     if not files.archive.exists():
         raise RunError(
             f"{files.path} has no {files.archive.name}: nothing was evaluated yet, or it was removed."

@@ -6,6 +6,7 @@ from elenas_jax.ops.elementary import (
     OPERATION_SETS,
     TRANSFORMING,
     TRANSFORMING_BY_NAME,
+    add_operation,
 )
 from elenas_jax.ops.table import Combining, Extent, Transforming
 
@@ -18,4 +19,5 @@ __all__ = (
     "Combining",
     "Extent",
     "Transforming",
+    "add_operation",
 )

@@ -2,8 +2,11 @@
 
 Source: Aichberger and Klambauer (2023), section 3, for codes 0 to 4 of both kinds; codes from
 5 on are this project's. To add an operation, add a row: the constructor takes its shape rule
-from here, the interpreter its function, the policy its width, drawings their colours.
+from here, the interpreter its function, the policy its width, drawings their colours. One that
+is not this project's is added by `add_operation`.
 """
+
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +42,7 @@ def _mean_rows(value: jax.Array, extent: Extent) -> jax.Array:
     return jnp.pad(mean, [(0, 0)] * (value.ndim - 2) + [(0, value.shape[-2] - 1), (0, 0)])
 
 
-COMBINING = (
+COMBINING = [
     Combining("none", 0, "", "#cccccc", None, "none"),
     Combining("matmul", 1, "@", "#1f6fb4", None, "matmul"),
     Combining("hadamard", 2, "*", "#d9660a", jnp.multiply, "elementwise"),
@@ -47,9 +50,9 @@ COMBINING = (
     Combining("recursion", 4, "+", "#c22f3b", jnp.add, "elementwise", delayed=True),
     Combining("subtract", 5, "-", "#7b4fb0", jnp.subtract, "elementwise", alone="negate"),
     Combining("max", 6, "max", "#8a5a3c", jnp.maximum, "elementwise"),
-)
+]
 
-TRANSFORMING = (
+TRANSFORMING = [
     Transforming("identity", 0, "", "#f4f4f4", lambda x, _: x, "{x}", "same", grad=lambda x, y, g: g),
     Transforming(
         "sigmoid",
@@ -121,7 +124,7 @@ TRANSFORMING = (
         "jnp.mean({x}, axis=-2, keepdims=True)",
         "one_row",
     ),
-)
+]
 
 COMBINING_BY_NAME = by_name(COMBINING)
 TRANSFORMING_BY_NAME = by_name(TRANSFORMING)
@@ -134,3 +137,36 @@ OPERATION_SETS = {
     ),
     "extended": (tuple(COMBINING_BY_NAME), tuple(TRANSFORMING_BY_NAME)),
 }
+
+
+def add_operation(row: Combining | Transforming) -> None:
+    """Appends an operation to its table, in this process; what follows from a row then follows from it.
+
+    To be called before anything of the package but `elenas_jax.ops` is imported, since other modules make
+    constants of the tables. A search draws it where its config names it (`space.operations`), and is gone
+    on with by processes that have added it, at the same code.
+
+    Raises:
+      ValueError: if its name is taken, its code is not the next one or its shape rule is unknown.
+      RuntimeError: if it comes too late.
+    """
+    is_combining = isinstance(row, Combining)
+    table: list = COMBINING if is_combining else TRANSFORMING
+    names: dict = COMBINING_BY_NAME if is_combining else TRANSFORMING_BY_NAME
+    rules = ("elementwise",) if is_combining else ("same", "transpose", "one_row")
+    if "elenas_jax.graphs" in sys.modules:
+        raise RuntimeError(
+            f"Operation {row.name!r} comes too late: restart Python and add it before importing anything of "
+            "elenas_jax but elenas_jax.ops."
+        )
+    if row.name in names:
+        raise ValueError(f"There is an operation {row.name!r} already.")
+    if row.code != len(table):
+        raise ValueError(f"Operation {row.name!r} has code {row.code}; the next one is {len(table)}.")
+    if row.shape_rule not in rules:
+        raise ValueError(
+            f"Operation {row.name!r} has shape rule {row.shape_rule!r}; allowed are {', '.join(rules)}."
+        )
+    table.append(row)
+    names[row.name] = row
+    OPERATION_SETS["extended"] = (tuple(COMBINING_BY_NAME), tuple(TRANSFORMING_BY_NAME))

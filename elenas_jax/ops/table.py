@@ -4,7 +4,7 @@ Codes are numbers in the edge matrix of a `ComputationGraph`. They mean the same
 every config; a config only says which codes a search may draw.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,7 +52,7 @@ class Transforming(NamedTuple):
     grad: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
 
 
-def by_name(rows: tuple[Any, ...]) -> dict[str, Any]:
+def by_name(rows: Sequence[Any]) -> dict[str, Any]:
     """Returns rows by their names, after checking that codes are the rows' places."""
     for place, row in enumerate(rows):
         if row.code != place:
