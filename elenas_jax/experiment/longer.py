@@ -95,8 +95,12 @@ class LongerTrial:
           replicate: of the run.
           device: its place among the local ones.
         """
+        return self.train(replicate, device)[1]
+
+    def train(self, replicate: int, device: int = 0) -> tuple[FusedState | None, Measured]:
+        """As `run`; returns what was trained too, None if the network is not valid."""
         if self.status != OK:
-            return Measured((np.nan,) * len(self.measured), self.status, 0, np.nan)
+            return None, Measured((np.nan,) * len(self.measured), self.status, 0, np.nan)
         setting = self.setting
         advance = functools.partial(self._advance, device, replicate)
         key = weights_key(setting.run_key, self.hash, replicate)
@@ -107,9 +111,9 @@ class LongerTrial:
             loss = float(state.loss_sum) / count
         parameters = num_parameters(self.program)
         if not bool(state.finite):
-            return Measured((np.nan,) * len(self.measured), DIVERGED, parameters, loss)
+            return state, Measured((np.nan,) * len(self.measured), DIVERGED, parameters, loss)
         found = tuple(self._measure(advance, task, state) for task in self.measured)
-        return Measured(found, OK, parameters, loss)
+        return state, Measured(found, OK, parameters, loss)
 
     def _measure(self, advance: Callable[..., FusedState], task: Task, state: FusedState) -> float:
         if not self._fits(task):

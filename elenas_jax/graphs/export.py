@@ -34,6 +34,7 @@ _PYTHON = Notation(
 )
 
 _ROOM = 92  # columns of a line of exported code; with the indent of a method 100
+_AROUND = 20  # of these for what stands around an operand: `h1 = jnp.maximum(h1, ...)`
 
 
 def equations(graph: ComputationGraph, head: str = "linear") -> str:
@@ -92,7 +93,7 @@ def flax_source(
         raise ValueError(f"name is {name!r}; it must be a name that a Python class can have.")
     graph = rounded(graph)
     widths = dict(in_features=in_features, out_features=out_features, hidden_features=hidden_features)
-    check_valid(_construct(graph, **widths, head=head, time_steps=time_steps))
+    check_valid(compiled_construct(graph, **widths, head=head, time_steps=time_steps))
     reading = read(graph, head)
     code = _methods(reading, _Sizes(graph, reading, head, {**widths, "time_steps": time_steps}), head)
     base, title = ("nn.Module", "Module for whole sequences.")
@@ -110,7 +111,7 @@ def flax_source(
     return f"{imports}\n\nclass {name}({base}):\n{body}\n"
 
 
-_construct = jax.jit(
+compiled_construct = jax.jit(
     construct, static_argnames=("in_features", "out_features", "hidden_features", "head", "time_steps")
 )
 
@@ -169,7 +170,7 @@ def _infer(edges: jax.Array, transforms: jax.Array, head: str, sizes: jax.Array)
 def _methods(reading: Reading, sizes: _Sizes, head: str) -> str:
     """Returns the code of a class's methods."""
     writer = Writer(reading, _PYTHON)
-    statements = [line for node in reading.named for line in _statement(writer, node)]
+    statements = [line for node in reading.named for line in _statement(writer, node, writer.names[node])]
     rows_only = _rows_only(reading, sizes)
     lifted = reading.recurrent and not rows_only  # a step's values are matrices
     memory = _memory(reading)
@@ -199,7 +200,7 @@ def _methods(reading: Reading, sizes: _Sizes, head: str) -> str:
     zeros = []
     for value in memory:
         rows, cols = sizes.written(value.node)
-        zeros.append(f"jnp.zeros(batch + ({cols},))" if rows_only else f"jnp.zeros(batch + ({rows}, {cols}))")
+        zeros.append(f"jnp.zeros((*batch, {cols}))" if rows_only else f"jnp.zeros((*batch, {rows}, {cols}))")
     start = ["batch = input_shape[:-1]", *_listed("return ", zeros)]
     return "\n\n".join(
         [
@@ -218,19 +219,25 @@ def _method(signature: str, shape: str, body: list[str], decorator: str) -> str:
     return "\n".join([decorator, f"def {signature}:", textwrap.indent("\n".join(body), " " * 4)])
 
 
-def _statement(writer: Writer, node: int) -> list[str]:
+def _statement(writer: Writer, node: int, name: str) -> list[str]:
     """Writes a node in one line, or in as few as fit."""
-    name, transform = writer.names[node], writer.reading.transforms[node]
+    transform = writer.reading.transforms[node]
     whole = f"{name} = {writer.expression(node).text}"
     if len(whole) <= _ROOM:
         return [whole]
-    first, *others = writer.terms(node)
+    lines, terms = [], writer.terms(node)
+    for place, operand in enumerate(writer.reading.operands[node]):
+        row, text = terms[place]
+        if len(text.text) > _ROOM - 2 * len(name) - _AROUND:
+            part = f"{name}_{place + 1}"
+            lines += _statement(writer, operand.value.node, part)
+            terms[place] = (row, Text(part))
+    first, *others = terms
     text = writer.joined([first])
     steps: list[Callable[[Text], Text]]
     steps = [functools.partial(writer.join, row=row, right=right) for row, right in others]
     if transform.name != "identity":
         steps.append(functools.partial(writer.transform, transform))
-    lines = []
     for step in steps:
         if len(f"{name} = {step(text).text}") > _ROOM:
             lines.append(f"{name} = {text.text}")

@@ -325,6 +325,16 @@ def test_long_statements_are_split():
     assert source.count("        y = ") > 3
 
 
+def test_long_operands_are_split_off():
+    edges = "1 2 add, 2 2 layer_norm, 2 4 add, 4 4 mean_rows, 0 6 matmul, 3 6 matmul, 0 8 matmul, "
+    edges += "5 8 matmul, 4 8 subtract, 8 8 transpose, 0 10 matmul, 7 10 matmul, 6 12 matmul, 8 12 matmul, "
+    edges += "10 12 matmul, 12 14 recursion, 14 12 add"
+    widths = {"in_features": 3, "out_features": 2, "hidden_features": 4, "head": "linear"}
+    source = check_against_the_reference(graph_of(15, edges).edges, widths)
+    assert "        y_2 = jnp.swapaxes(x @ W2 - y_2_3, -1, -2)\n" in source
+    assert "        y = x @ W1 @ y_2 @ (x @ W3) + y_last\n" in source
+
+
 def test_widths_of_a_source_are_fields():
     source = exported_block("elena1", "linear")
     assert "hidden_features: int = 5" in source and "out_features: int = 2" in source
