@@ -16,7 +16,7 @@ from elenas_jax.experiment.rules import ConfigError, maker_rules
 from elenas_jax.strategies import LEARNING, STRATEGIES
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "configs").glob("*/*.py"))
+RECIPES = [path for path in sorted((ROOT / "configs").glob("*/*.py")) if path.parent.name != "retrain"]
 
 MISTAKES = {
     "a typo": ({"evaluatons": 3}, ["evaluatons", "did you mean 'evaluations'"]),

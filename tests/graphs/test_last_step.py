@@ -118,7 +118,7 @@ def test_interpreted_passes_equal_the_reference(name, kind):
 @pytest.mark.parametrize("name", ["extended", "paper"])
 def test_unrolled_passes_equal_the_reference(name):
     drawn = population(name)
-    places = [place for group in by_layout(name).values() for place in group[::8]]
+    places = [place for group in by_layout(name).values() for place in group[::11]]
     compared = 0
     with jax.disable_jit():  # a compilation a program would take minutes
         for place, program in zip(places, unbatch(construct_all(name), places), strict=True):
@@ -133,7 +133,7 @@ def test_unrolled_passes_equal_the_reference(name):
             found_grads, _ = unrolled.backward(schedule, of_block, values, jnp.asarray(whole))
             found_grads = {2 * p + 1: grad for p, grad in found_grads.items()}
             compared += check(f"graph {place}", found, found_grads, output, grads, kink)
-    assert len(places) >= 30 and compared > 0.8 * len(places)
+    assert len(places) >= 24 and compared > 0.8 * len(places)
 
 
 @pytest.mark.parametrize("name", ["extended", "paper"])

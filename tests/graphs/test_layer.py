@@ -51,7 +51,7 @@ def steps_first(array):
 
 @pytest.mark.parametrize("name", ["extended", "paper"])
 def test_layers_equal_the_reference(name):
-    compared, layers = 0, layers_of(name, 9)
+    compared, layers = 0, layers_of(name, 14)
     with jax.disable_jit():  # a compilation a program would take minutes
         for place, found in layers.items():
             layer, network, by_node, by_name, inputs, names = found
@@ -72,12 +72,12 @@ def test_layers_equal_the_reference(name):
             for node, label in names.items():
                 close(f"{label} of {place}", np.float64(found_grads[label]), grads[node], scale)
             compared += 1
-    assert len(layers) >= 20 and compared > 0.8 * len(layers)
+    assert len(layers) >= 12 and compared > 0.8 * len(layers)
 
 
 @pytest.mark.parametrize("name", ["extended", "paper"])
 def test_pieces_of_a_sequence_equal_the_whole(name):
-    recurrent = {place: each for place, each in layers_of(name, 18).items() if each[0].is_recurrent}
+    recurrent = {place: each for place, each in layers_of(name, 28).items() if each[0].is_recurrent}
     pieces = {
         place: [
             make_layer(ComputationGraph(population(name).drawn[place].edges), WIDTH, n) for n in (2, 1, 3)
@@ -93,7 +93,7 @@ def test_pieces_of_a_sequence_equal_the_whole(name):
                 outputs.append(steps_first(output))
             joined = np.float64(np.concatenate(outputs, axis=1))
             close(f"pieces of {place}", joined, expected, scale=0.01)
-    assert len(recurrent) >= 8
+    assert len(recurrent) >= 5
 
 
 def test_gradients_stop_at_the_state():

@@ -1,0 +1,75 @@
+"""Curves and tables of retraining folders, from folders written by hand."""
+
+import json
+import math
+
+import matplotlib.image
+import pytest
+
+from elenas_jax.analysis.retraining import load_results, results_note, results_table, save_curves, spread
+from elenas_jax.experiment.run_dir import RunError
+
+
+def make_folder(
+    path, block="gru", task="tox21", metric="roc_auc", valid=(0.7, 0.8), test=(0.6, None), **config
+):
+    path.mkdir(parents=True)
+    training = {"depth": 1, "batch_size": 64, "learning_rate": 0.01, "steps": 32}
+    curve = [[16, 0.5, 0.6], [32, 0.4, None]]
+    names = ["trial_0", *(f"seed_{n}" for n in range(len(valid)))]
+    trainings = {name: training | {"name": name, "curve": curve} for name in names} | {"trial_1": training}
+    result = {
+        "block": {"name": block},
+        "task": {"name": task},
+        "data": f"{task}, a split",
+        "metric": metric,
+        "parameters": 1234,
+        "depth": 2,
+        "width": 64,
+        "steps": [32, 32],
+        "minutes": 5.0,
+        "valid": list(valid),
+        "test": list(test),
+        "seeds": len(valid),
+    }
+    files = {
+        "config": {"kind": "retrain", "block": {"name": block}, "task": {"name": task}} | config,
+        "provenance": {"sessions": [{"commit": "0123456789"}]},
+        "trainings": trainings,
+        "result": result,
+    }
+    for name, value in files.items():
+        (path / f"{name}.json").write_text(json.dumps(value))
+    return path
+
+
+def test_curves_are_drawn_with_gaps_and_for_what_has_not_begun(tmp_path):
+    picture = save_curves(make_folder(tmp_path / "one"))
+    assert picture == tmp_path / "one" / "curves.png"
+    pixels = matplotlib.image.imread(picture)
+    assert pixels.shape[:2] == (546, 910) and pixels[..., :3].std() > 0.05
+    with pytest.raises(RunError, match="Cannot read"):
+        save_curves(tmp_path)
+
+
+def test_tables_hold_finished_retrainings_by_task_and_block(tmp_path):
+    make_folder(tmp_path / "b", valid=(0.7, 0.8), test=(0.6, 0.7))
+    make_folder(
+        tmp_path / "a", block="elena2", task="ptb", metric="perplexity", valid=(200.0,), test=(190.04,)
+    )
+    make_folder(tmp_path / "search", kind="search")
+    (tmp_path / "unfinished").mkdir()
+    results = load_results(tmp_path)
+    columns, rows = results_table(results)
+    assert rows[0] == ["ptb (perplexity)", "elena2", 1234, "2 x 64", 32, "200.0", "190.0", 1]
+    assert rows[1] == ["tox21 (roc auc)", "gru", 1234, "2 x 64", 32, "75.0 ± 5.0", "65.0 ± 5.0", 2]
+    assert len(rows) == 2 and len(columns) == len(rows[0])
+    note = results_note(results)
+    assert "at commit 0123456;" in note and "MINUTES being 5 for" in note
+    assert "ptb, a split. tox21, a split." in note
+    with pytest.raises(RunError, match="no finished folders"):
+        load_results(tmp_path / "unfinished")
+
+
+def test_a_seed_that_failed_shows():
+    assert spread((0.5, None), 100.0, 1) == "nan ± nan" and spread((math.nan,), 1.0, 1) == "nan"
