@@ -10,8 +10,9 @@ A block is a known one, a JSON file with a graph, or a run folder and a rank, be
 mnist_rows, mnist_pixels, csv:PATH, npz:PATH, ts:PATH/NAME. Their data are looked for in --data_dir, and
 downloaded where there is an official source.
 
---minutes bounds tuning and training; reading data, and the test at the end, come on top. Killed or stopped,
-it goes on when called again. The last line names block, parameters, validation and test metric.
+--minutes bounds tuning and training, down to the fewest steps there can be; reading data, and the test at the
+end, come on top. Killed or stopped, it goes on when called again. The last line names block, parameters,
+validation and test metric.
 """
 
 import shlex
@@ -26,15 +27,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from elenas_jax.analysis.retraining import save_curves
 from elenas_jax.experiment.blocks import read_blocks
-from elenas_jax.experiment.flags import parse_flags, require
+from elenas_jax.experiment.flags import parse_flags, parse_settings, require, with_recipe
 from elenas_jax.experiment.retrain import last_line, retrain
 from elenas_jax.experiment.retrain_config import check_retrain_config
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors
 
 _RECIPE = Path(__file__).resolve().parents[1] / "configs" / "retrain" / "default.py"
-_CONFIG = config_flags.DEFINE_config_file("config", str(_RECIPE), "Recipe; see --config.key=value too.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Recipe, configs/retrain/default.py by default; see --config.key=value too."
+)
 _BLOCK = flags.DEFINE_string("block", None, "Name of a known block, JSON file, or run folder[:rank].")
 _TASK = flags.DEFINE_string("task", None, "Data set, see above.")
+_SETTINGS = flags.DEFINE_list(
+    "task_settings", [], "Settings of the data set: length=64,validation=fold of tox21."
+)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run; made if need be.")
 _MINUTES = flags.DEFINE_float("minutes", None, "For tuning and training; 5 by default.", lower_bound=0.01)
 _SEEDS = flags.DEFINE_integer("seeds", None, "Trainings of the tuned block; 3 by default.", lower_bound=1)
@@ -44,14 +50,13 @@ _DATA_DIR = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     with one_line_errors():
         require("block", "task", "run_dir")
         given = _CONFIG.value.to_dict()
-        given["task"]["name"] = _TASK.value
         given |= {"minutes": _MINUTES.value} if _MINUTES.value else {}
         given |= {"seeds": _SEEDS.value} if _SEEDS.value else {}
-        config = check_retrain_config(given)
+        config = check_retrain_config(given, _TASK.value, parse_settings(_SETTINGS.value))
         [(name, graph)] = read_blocks([_BLOCK.value]).items()
         folder = Path(_RUN_DIR.value)
         result = retrain(name, graph, config, folder, data_dir=_DATA_DIR.value, console=console)
@@ -64,4 +69,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, argv=with_recipe(sys.argv, _RECIPE), flags_parser=parse_flags)

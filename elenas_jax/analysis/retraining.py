@@ -59,10 +59,10 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
     """
     results = []
     for path in sorted(folder.glob("*/result.json")):
-        config = read_json(path.with_name("config.json"))
-        if config.get("kind") == "retrain":
+        config = path.with_name("config.json")
+        if config.exists() and read_json(config).get("kind") == "retrain":
             sessions = read_json(path.with_name("provenance.json"))["sessions"]
-            results.append(read_json(path) | {"commit": sessions[-1].get("commit"), "config": config})
+            results.append(read_json(path) | {"commits": [each.get("commit") or "?" for each in sessions]})
     if not results:
         raise RunError(f"{folder} holds no finished folders of retrain.py.")
     return sorted(results, key=lambda each: (each["task"]["name"], each["block"]["name"]))
@@ -70,23 +70,33 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
 
 def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Returns columns and rows: mean ± standard deviation over seeds of validation and test metrics."""
-    columns = ["task", "block", "parameters", "layers x width", "steps", "validation", "test", "seeds"]
+    columns = [
+        "task",
+        "block",
+        "parameters",
+        "layers x width",
+        "steps",
+        "validation",
+        "test",
+        "seeds",
+        "settings",
+    ]
     rows = []
     for each in results:
-        digits = 1
         scale = 1.0 if each["metric"] in ("perplexity", "r2") else 100.0
-        if each["metric"] == "r2":
-            digits = 3
+        digits = 3 if each["metric"] == "r2" else 1
+        seeds, planned = each["seeds"], each["planned"]
         rows.append(
             [
                 f"{each['task']['name']} ({each['metric'].replace('_', ' ')})",
                 each["block"]["name"],
                 each["parameters"],
                 f"{each['depth']} x {each['width']}",
-                int(np.mean(each["steps"])),
+                each["steps"],
                 spread(each["valid"], scale, digits),
                 spread(each["test"], scale, digits),
-                each["seeds"],
+                seeds if seeds == planned else f"{seeds}, {planned - seeds} diverged",
+                " ".join(f"--config.{key}={value}" for key, value in each["settings"].items()),
             ]
         )
     return columns, rows
@@ -101,11 +111,13 @@ def spread(values: Sequence[float | None], scale: float, digits: int) -> str:
 
 def results_note(results: Sequence[Mapping[str, Any]]) -> str:
     """Says how the blocks of a table were trained, and on what."""
-    minutes = sorted({each["minutes"] for each in results})
-    commits = sorted({(each["commit"] or "?")[:7] for each in results})
+    commits = sorted({_short(commit) for each in results for commit in each["commits"]})
     data = sorted({each["data"] for each in results})
     return (
-        f"Each is `python scripts/retrain.py --block=BLOCK --task=TASK --minutes=MINUTES`, MINUTES being "
-        f"{', '.join(f'{each:g}' for each in minutes)} for tuning and training together, at commit "
-        f"{', '.join(commits)}; mean ± standard deviation over seeds. {'. '.join(data)}."
+        "Each is `python scripts/retrain.py --block=BLOCK --task=TASK` with the settings of its row, at "
+        f"commit {', '.join(commits)}; mean ± standard deviation over seeds. {'. '.join(data)}."
     )
+
+
+def _short(commit: str) -> str:
+    return commit[:7] + ("+changes" if "+" in commit else "")

@@ -25,7 +25,7 @@ from elenas_jax.types import Network, PyTree
 
 SEGMENT_STEPS = 16  # of a call of compiled code
 EVAL_BATCH = 256  # examples measured at once
-EVAL_STREAMS = 16  # of text that is measured
+EVAL_STREAMS = 16  # of text that is measured, at most
 WARMUP = 0.05  # share of steps in which the learning rate rises
 
 
@@ -160,7 +160,7 @@ def make_trainer(network: Network, dataset: Dataset, recipe: Recipe, device: int
     def measure(params: PyTree, split: Split | np.ndarray) -> float:
         if isinstance(split, Split):
             return metric.fn(_outputs(lambda inputs: forward(params, inputs), split.inputs), split.targets)
-        streams = streams_of(split, EVAL_STREAMS, recipe.bptt)
+        streams = streams_of(split, eval_streams(split, recipe.bptt), recipe.bptt)
         return metric.fn(np.asarray(word_losses(params, streams)), streams)
 
     def is_better(one: float, than: float) -> bool:
@@ -234,6 +234,15 @@ def streams_of(words: np.ndarray, streams: int, bptt: int) -> np.ndarray:
         )
     length = pieces * bptt
     return np.stack([words[place * length : (place + 1) * length + 1] for place in range(streams)])
+
+
+def eval_streams(words: np.ndarray, bptt: int) -> int:
+    """Returns the number of streams in which a text is measured, each from the state zero.
+
+    What does not fill the pieces of all of them is not measured: of Penn Treebank's test text 109 of
+    82,429 predicted words at pieces of 35.
+    """
+    return max(1, min(EVAL_STREAMS, (len(words) - 1) // bptt))
 
 
 def _piece(streams: jax.Array, begin: jax.Array, bptt: int) -> tuple[jax.Array, jax.Array]:

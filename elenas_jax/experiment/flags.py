@@ -37,10 +37,19 @@ def parse_flags(arguments: list[str]) -> list[str]:
 
 
 def require(*names: str) -> None:
-    """Raises ConfigError for the first of these flags that is not given."""
+    """Raises ConfigError for the first of these flags that is not given, or empty."""
     for name in names:
-        if flags.FLAGS[name].value is None:
+        if flags.FLAGS[name].value in (None, ""):
             raise ConfigError(f"--{name}=... is missing; see --helpshort.")
+
+
+def with_recipe(arguments: Sequence[str], path: Path) -> list[str]:
+    """Returns a script's arguments with the recipe at `path`, where none is given.
+
+    A default of the flag itself would be read as the flag is defined, and mistakes in overrides with it.
+    """
+    given = any(re.match(r"--?config(=|$)", argument) for argument in arguments[1:])
+    return [*arguments[:1], *([] if given else [f"--config={path}"]), *arguments[1:]]
 
 
 def _check_recipe(arguments: list[str]) -> None:
@@ -99,6 +108,19 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds={text}: it must look like 0..4 or 0,3,5.")
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     return list(dict.fromkeys(seeds))
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """Returns the settings that ["length=64", "validation=fold"] names, as text."""
+    settings = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise ConfigError(
+                f"--task_settings={','.join(texts)}: it must look like length=64,validation=fold."
+            )
+        settings[name.strip()] = value.strip()
+    return settings
 
 
 def parse_lengths(texts: Sequence[str]) -> list[int]:

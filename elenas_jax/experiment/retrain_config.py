@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_section, maker_rules, suggestion
+from elenas_jax.experiment.run_dir import flatten
 from elenas_jax.tasks.datasets import DATASETS
 
 KIND = "retrain"  # in config.json, which tells these folders from those of searches
@@ -13,7 +14,7 @@ KIND = "retrain"  # in config.json, which tells these folders from those of sear
 RUN: dict[str, Rule] = {
     "minutes": Rule(5.0, (float,), above=0),  # for tuning and training; measuring and compiling count
     "seeds": Rule(3, (int,), low=1),  # trainings with the settings that tuning has found
-    "seed": Rule(0, (int,), low=0, high=2**32 - 1),
+    "seed": Rule(0, (int,), low=0, high=2**31 - 1),
     "num_devices": Rule(None, (int,), low=1, optional=True),  # None: all; trainings run side by side on them
     "compilation_cache": Rule("default", (str,)),  # as in searches
 }
@@ -41,49 +42,62 @@ TUNING: dict[str, Rule] = {
     "share": Rule(0.4, (float,), above=0, high=0.9),  # of the time
 }
 _SECTIONS = {"stack": STACK, "recipe": RECIPE, "tuning": TUNING}
-FREE_KEYS = ("seeds", "num_devices", "compilation_cache")  # no training depends on these
+# No training depends on these.
+FREE_KEYS = ("seeds", "num_devices", "compilation_cache")
 
 
-def default_retrain_config(task: str = "", **given: Any) -> ml_collections.ConfigDict:
-    """Returns a config with every key there is: those given, and defaults.
-
-    Args:
-      task: name of a data set, see `DATASETS`; left to --task where it is empty.
-      **given: keys at the top, and sections as dicts.
-    """
+def default_retrain_config(**given: Any) -> ml_collections.ConfigDict:
+    """Returns a config with every key there is: those given, sections as dicts, and defaults."""
     config = ml_collections.ConfigDict()
     for key, rule in RUN.items():
         value = given.get(key, rule.default)
         config[key] = ml_collections.config_dict.placeholder(int) if value is None else value
     for section, rules in _SECTIONS.items():
         config[section] = check_section(f"{section}.", given.get(section, {}), rules)
-    config["task"] = {"name": task} | dict(given.get("task", {}))
     return config
 
 
-def check_retrain_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
+def check_retrain_config(
+    config: Mapping[str, Any] | ml_collections.ConfigDict,
+    task: str,
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Returns `config` with all defaults filled in, as nested dicts.
+
+    Args:
+      config: keys at the top and sections.
+      task: name of a data set, see `DATASETS`.
+      settings: of its loader, as text.
 
     Raises:
       ConfigError: for the first unknown key, unknown task, wrong type or value out of range.
     """
     given = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    check_keys("", given, (*RUN, *_SECTIONS, "task"))
+    check_keys("", given, (*RUN, *_SECTIONS))
     top = check_section("", {key: value for key, value in given.items() if key in RUN}, RUN)
     sections = {
         name: check_section(f"{name}.", given.get(name, {}), rules) for name, rules in _SECTIONS.items()
     }
-    return {"kind": KIND, **top, **sections, "task": _check_task(given.get("task", {}))}
+    return {"kind": KIND, **top, **sections, "task": _check_task(task, settings or {})}
 
 
-def _check_task(section: Mapping[str, Any]) -> dict[str, Any]:
-    name = section.get("name", "")
+def _check_task(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
     usages = {usage.partition(":")[0]: usage for usage in DATASETS}
-    kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+    kind, _, path = name.partition(":")
     if kind not in usages or (":" in usages[kind]) != bool(path):
-        raise ConfigError(f"--task={name}: no such data set{suggestion(str(name), DATASETS)}.")
-    loader = DATASETS[usages[kind]]
-    rules = maker_rules(loader)
+        raise ConfigError(f"--task={name}: no such data set{suggestion(name, DATASETS)}.")
+    rules = maker_rules(DATASETS[usages[kind]])
     rules.pop(next(iter(rules)))  # the folder or the path
-    settings = {key: value for key, value in section.items() if key != "name"}
-    return {"name": name, **check_section("task.", settings, rules, f" with task.name={name!r}")}
+    typed = {key: int(text) if text.isdecimal() else text for key, text in settings.items()}
+    return {"name": name, **check_section("task_settings.", typed, rules, f" with task {name!r}")}
+
+
+def changed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of a resolved config is not as it is by default, by full key; not the task."""
+    default = flatten(check_retrain_config({}, "ptb"))
+    given = {key: value for key, value in flatten(config).items() if key in default}
+    return {
+        key: value
+        for key, value in given.items()
+        if value != default[key] and not key.startswith("task.") and key not in FREE_KEYS[1:]
+    }

@@ -22,7 +22,7 @@ from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.retraining import SEGMENT_STEPS, Course, RetrainState, Trainer
 from elenas_jax.evaluation.stacked import count_parameters
 from elenas_jax.experiment.checkpoint import Checkpoints
-from elenas_jax.experiment.run_dir import read_json, write_json
+from elenas_jax.experiment.run_dir import RunError, read_json, write_json
 from elenas_jax.tasks.records import Dataset
 from elenas_jax.types import PyTree
 
@@ -38,7 +38,8 @@ class Job(NamedTuple):
     learning_rate: float
     seed: int
     seconds: float  # that it may take
-    evaluations: int  # on validation data
+    sharing: int  # trainings that a device runs with what is compiled for this one
+    evaluations: int  # on validation data, at most
     most_steps: int
 
     def described(self) -> str:
@@ -47,6 +48,17 @@ class Job(NamedTuple):
     def equals(self) -> str:
         """Names the trainings that take as many steps as this one."""
         return f"{self.name.partition('_')[0]}s, depth {self.depth}, batch {self.batch_size}"
+
+
+class Length(NamedTuple):
+    """How long a training is."""
+
+    segments: int
+    evaluations: int
+
+    def ends(self) -> dict[int, int]:
+        """Returns the place of the evaluation that follows on so many segments."""
+        return {round((n + 1) * self.segments / self.evaluations): n for n in range(self.evaluations)}
 
 
 class Progressing(NamedTuple):
@@ -61,12 +73,15 @@ class Jobs:
     """The trainings of one folder: finished ones are known, begun ones are gone on with."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], stop_requested: Callable[[], bool]) -> None:
-        self.folder, self.say, self.stop_requested = folder, say, stop_requested
-        self._lock, self._began = threading.Lock(), time.perf_counter()
+        self.folder, self.say = folder, say
+        self._lock, self._began, self._failed = threading.Lock(), time.perf_counter(), threading.Event()
+        self.stop_requested = lambda: stop_requested() or self._failed.is_set()
         self._file, self._plan_file = folder / "trainings.json", folder / "plan.json"
         self._known: dict[str, Any] = read_json(self._file) if self._file.exists() else {}
         plan = read_json(self._plan_file) if self._plan_file.exists() else {}
-        self._steps: dict[str, int] = plan.get("steps", {})
+        self._lengths = {
+            name: Length(*length) for name, length in plan.get("segments, evaluations", {}).items()
+        }
         self._seconds = plan.get("seconds", 0.0)
 
     def run(
@@ -84,7 +99,10 @@ class Jobs:
             try:
                 if self.stop_requested():
                     return None
-                return self._train(job, lambda: trainer_of(job, device), dataset)
+                return self._train(job, trainer_of(job, device), dataset)
+            except BaseException:
+                self._failed.set()  # the others need not go on
+                raise
             finally:
                 free.put(device)
 
@@ -95,6 +113,9 @@ class Jobs:
     def known(self, name: str, key: str) -> Any:
         """Returns what is written of a training, or None."""
         return self._known.get(name, {}).get(key)
+
+    def has_begun(self, name: str) -> bool:
+        return name in self._known
 
     def seconds(self) -> float:
         """Returns how long the folder has been worked on, in all sessions."""
@@ -107,70 +128,75 @@ class Jobs:
         with self._lock:
             self._known[name] = self._known.get(name, {}) | values
             write_json(self._file, self._known)
-            write_json(self._plan_file, {"steps": self._steps, "seconds": round(self.seconds(), 1)})
+            self._write_plan()
             return self._known[name]
 
-    def _train(self, job: Job, make: Callable[[], Trainer], dataset: Dataset) -> dict[str, Any] | None:
+    def _write_plan(self) -> None:
+        seconds = round(self.seconds(), 1)
+        write_json(self._plan_file, {"segments, evaluations": self._lengths, "seconds": seconds})
+
+    def _train(self, job: Job, trainer: Trainer, dataset: Dataset) -> dict[str, Any] | None:
         began = time.perf_counter()
-        trainer = make()
-        state = trainer.init(job.seed)
-        parameters = count_parameters(state.params)
-        if job.equals() not in self._steps:
-            affordable = _affordable_steps(job, trainer, dataset, began)
+        if job.equals() not in self._lengths:
+            affordable = _affordable(job, trainer, dataset, began)
             with self._lock:
-                self._steps.setdefault(job.equals(), affordable)
-        steps = self._steps[job.equals()]
-        self._write(job.name, {"steps": steps, "parameters": parameters} | job._asdict())
+                self._lengths.setdefault(job.equals(), affordable)
+        length = self._lengths[job.equals()]
+        steps = SEGMENT_STEPS * length.segments
+        state = trainer.init(job.seed)
+        about = {"steps": steps, "parameters": count_parameters(state.params)}
+        self._write(job.name, about | job._asdict())
         course = Course(job.seed, steps, job.learning_rate)
-        curve = np.full((job.evaluations, 3), np.nan)
-        now = Progressing(state, state.params, curve)
+        now = Progressing(state, state.params, np.full((length.evaluations, 3), np.nan))
         folder = self.folder / "checkpoints" / job.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(folder)
         with self._lock:
             done = checkpoints.newest() or 0
             now = checkpoints.restore(done, now) if done else now
-        saved = time.perf_counter()
-        segments = steps // SEGMENT_STEPS
-        for place in range(done, job.evaluations):
-            state = now.state
-            first, end = (round(k * segments / job.evaluations) for k in (place, place + 1))
-            for segment in range(first, end):
-                if self.stop_requested():
-                    self._keep(checkpoints, place, now)
-                    return None
-                state = jax.block_until_ready(trainer.advance(state, course, segment * SEGMENT_STEPS))
-            now = _evaluated(now, state, place, end * SEGMENT_STEPS, trainer, dataset)
-            _, loss, valid = now.curve[place]
-            self.say(
-                f"{job.name}: step {end * SEGMENT_STEPS:,} of {steps:,}, loss {loss:.4f}, "
-                f"validation {dataset.metric} {valid:.4f}"
-            )
-            if not math.isfinite(loss):
-                break
-            if time.perf_counter() - saved > _SAVE_SECONDS and place + 1 < job.evaluations:
-                self._keep(checkpoints, place + 1, now)
+        saved, ends = time.perf_counter(), length.ends()
+        for segment in range(done, length.segments):
+            if self.stop_requested():
+                self._keep(checkpoints, segment, now)
+                return None
+            state = jax.block_until_ready(trainer.advance(now.state, course, segment * SEGMENT_STEPS))
+            now = now._replace(state=state)
+            place = ends.get(segment + 1)
+            if place is not None:
+                now = _evaluated(now, place, (segment + 1) * SEGMENT_STEPS, trainer, dataset)
+                taken, loss, valid = now.curve[place]
+                self.say(
+                    f"{job.name}: step {taken:,.0f} of {steps:,}, loss {loss:.4f}, "
+                    f"validation {dataset.metric} {valid:.4f}"
+                )
+                if not math.isfinite(loss):
+                    break
+            if time.perf_counter() - saved > _SAVE_SECONDS and segment + 1 < length.segments:
+                self._keep(checkpoints, segment + 1, now)
                 saved = time.perf_counter()
         return self._end(job, now, checkpoints, time.perf_counter() - began, trainer)
 
-    def _keep(self, checkpoints: Checkpoints, place: int, now: Progressing) -> None:
+    def _keep(self, checkpoints: Checkpoints, segments: int, now: Progressing) -> None:
         with self._lock:
-            if place and checkpoints.newest() != place:
-                checkpoints.save(place, now)
+            if segments and checkpoints.newest() != segments:
+                checkpoints.save(segments, now)
+            self._write_plan()
 
     def _end(
         self, job: Job, now: Progressing, checkpoints: Checkpoints, seconds: float, trainer: Trainer
     ) -> dict[str, Any]:
         """Writes what came out of a training, its weights first."""
         best = _best_place(now.curve, trainer)
-        save_params(self.weights(job.name), parallel.on_host(now.best))
+        if best is not None:
+            save_params(self.weights(job.name), parallel.on_host(now.best))
+        diverged = not np.isfinite(now.curve[:, 1]).all()
         record = self._write(
             job.name,
             {
                 "curve": now.curve.tolist(),
                 "best_step": None if best is None else int(now.curve[best, 0]),
                 "valid": None if best is None else float(now.curve[best, 2]),
-                "status": "ok" if np.isfinite(now.curve[:, 1]).all() else DIVERGED,
+                "status": DIVERGED if diverged else "ok",
                 "seconds_taken": round(seconds, 1),  # by the session that ended it
             },
         )
@@ -179,11 +205,13 @@ class Jobs:
         return record
 
 
-_SAVE_SECONDS = 30.0  # of training, that a kill may lose
+_SAVE_SECONDS = 30.0  # of training, that a kill may lose, and a segment
+_MEASURED_SECONDS = 0.5  # of training, from which its speed is told
+_EVALUATING = 0.25  # share of a training's time that evaluations may take
 
 
-def _affordable_steps(job: Job, trainer: Trainer, dataset: Dataset, began: float) -> int:
-    """Measures how long segments and evaluations take, and returns the steps that fit."""
+def _affordable(job: Job, trainer: Trainer, dataset: Dataset, began: float) -> Length:
+    """Measures how long segments and evaluations take, and returns how many fit; one of each at least."""
     course = Course(job.seed, SEGMENT_STEPS, job.learning_rate)
     state = jax.block_until_ready(trainer.advance(trainer.init(job.seed), course, 0))
     trainer.measure(state.params, dataset.valid)  # both are compiled now
@@ -191,30 +219,32 @@ def _affordable_steps(job: Job, trainer: Trainer, dataset: Dataset, began: float
     trainer.measure(state.params, dataset.valid)
     of_evaluation = time.perf_counter() - start
     start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.5:
+    while not count or time.perf_counter() - start < _MEASURED_SECONDS:
         state = jax.block_until_ready(trainer.advance(state, course, 0))
         count += 1
     of_segment = (time.perf_counter() - start) / count
-    left = job.seconds - (time.perf_counter() - began) - job.evaluations * of_evaluation
-    segments = min(left / of_segment, job.most_steps / SEGMENT_STEPS)
-    return SEGMENT_STEPS * max(job.evaluations, int(segments))
+    left = job.seconds - (time.perf_counter() - began) / job.sharing
+    evaluations = max(1, min(job.evaluations, int(_EVALUATING * left / of_evaluation)))
+    segments = int(min((left - evaluations * of_evaluation) / of_segment, job.most_steps / SEGMENT_STEPS))
+    segments = max(1, segments)
+    return Length(segments, min(evaluations, segments))
 
 
-def _evaluated(
-    now: Progressing, state: RetrainState, place: int, steps: int, trainer: Trainer, dataset: Dataset
-) -> Progressing:
+def _evaluated(now: Progressing, place: int, steps: int, trainer: Trainer, dataset: Dataset) -> Progressing:
     """Measures on validation data and adds a point to the curve."""
-    valid = trainer.measure(state.params, dataset.valid)
+    valid = trainer.measure(now.state.params, dataset.valid)
     curve = now.curve.copy()
-    curve[place] = steps, float(state.loss), valid
+    curve[place] = steps, float(now.state.loss), valid
     is_best = _best_place(curve, trainer) == place
-    return Progressing(state, state.params if is_best else now.best, curve)
+    return Progressing(now.state, now.state.params if is_best else now.best, curve)
 
 
 def _best_place(curve: np.ndarray, trainer: Trainer) -> int | None:
+    """Returns the place of the best evaluation; none after a loss that was not finite counts."""
     best = None
-    for place, value in enumerate(curve[:, 2]):
-        if math.isfinite(value) and (best is None or trainer.is_better(value, curve[best, 2])):
+    for place, (_, loss, value) in enumerate(curve):
+        counts = math.isfinite(loss) and math.isfinite(value)
+        if counts and (best is None or trainer.is_better(value, curve[best, 2])):
             best = place
     return best
 
@@ -233,9 +263,19 @@ def save_params(path: Path, params: PyTree) -> None:
 
 
 def load_params(path: Path) -> dict[str, Any]:
-    """Returns what `save_params` wrote."""
+    """Returns what `save_params` wrote.
+
+    Raises:
+      RunError: if the file cannot be read.
+    """
     params: dict[str, Any] = {}
-    with np.load(path) as arrays:
+    try:
+        arrays = np.load(path)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"Cannot read {path} ({type(error).__name__}); delete the folder to train anew."
+        ) from error
+    with arrays:
         for name in arrays.files:
             node: dict[str, Any] = params
             *parents, last = name.split("/")

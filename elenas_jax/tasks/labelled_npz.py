@@ -6,7 +6,8 @@ Arrays by name, used as they are (neither standardised nor padded):
   valid_inputs, valid_targets, test_inputs, test_targets
                   optional: in place of each that is missing a tenth of the training examples is held out,
                   of every class alike
-T and F are the same in all arrays of inputs. The number of tokens is the largest of the file plus 1.
+T and F are the same in all arrays of inputs. The number of tokens is the largest of the file plus 1,
+and at most a million.
 """
 
 import io
@@ -21,6 +22,7 @@ from elenas_jax.tasks.records import DataError, Dataset, Split
 from elenas_jax.tasks.sequences import check_classes, hold_out, one_hot
 
 SPLITS = ("train", "valid", "test")
+MOST_TOKENS = 1_000_000
 HELD_OUT = 0.1  # of train, for each of valid and test that is missing
 _PARTS = ("inputs", "targets")
 _NAMES = tuple(f"{split}_{part}" for split in SPLITS for part in _PARTS)
@@ -57,6 +59,8 @@ def load_npz(path: str | Path) -> Dataset:
         )
 
     num_tokens = 1 + max(int(inputs.max()) for inputs, _ in arrays.values())
+    if is_tokens and num_tokens > MOST_TOKENS:
+        raise DataError(f"{path}: the largest token is {num_tokens - 1:,}; it must be below {MOST_TOKENS:,}.")
     kind = "classes" if is_classes else "numbers to predict"
     sizes = ", ".join(f"{len(arrays[split][0]):,} {split}" for split in SPLITS)
     return Dataset(

@@ -11,7 +11,7 @@ from elenas_jax.experiment.run_dir import RunError
 
 
 def make_folder(
-    path, block="gru", task="tox21", metric="roc_auc", valid=(0.7, 0.8), test=(0.6, None), **config
+    path, block="gru", task="tox21", metric="roc_auc", valid=(0.7, 0.8), test=(0.6, None), failed=0, **config
 ):
     path.mkdir(parents=True)
     training = {"depth": 1, "batch_size": 64, "learning_rate": 0.01, "steps": 32}
@@ -26,11 +26,13 @@ def make_folder(
         "parameters": 1234,
         "depth": 2,
         "width": 64,
-        "steps": [32, 32],
+        "steps": 32,
         "minutes": 5.0,
         "valid": list(valid),
         "test": list(test),
         "seeds": len(valid),
+        "planned": len(valid) + failed,
+        "settings": {"minutes": 5.0, "stack.width": 64} if failed else {},
     }
     files = {
         "config": {"kind": "retrain", "block": {"name": block}, "task": {"name": task}} | config,
@@ -53,19 +55,31 @@ def test_curves_are_drawn_with_gaps_and_for_what_has_not_begun(tmp_path):
 
 
 def test_tables_hold_finished_retrainings_by_task_and_block(tmp_path):
-    make_folder(tmp_path / "b", valid=(0.7, 0.8), test=(0.6, 0.7))
+    make_folder(tmp_path / "b", valid=(0.7, 0.8), test=(0.6, 0.7), failed=1)
     make_folder(
         tmp_path / "a", block="elena2", task="ptb", metric="perplexity", valid=(200.0,), test=(190.04,)
     )
     make_folder(tmp_path / "search", kind="search")
     (tmp_path / "unfinished").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "result.json").write_text("{}")
     results = load_results(tmp_path)
     columns, rows = results_table(results)
-    assert rows[0] == ["ptb (perplexity)", "elena2", 1234, "2 x 64", 32, "200.0", "190.0", 1]
-    assert rows[1] == ["tox21 (roc auc)", "gru", 1234, "2 x 64", 32, "75.0 ± 5.0", "65.0 ± 5.0", 2]
+    assert rows[0] == ["ptb (perplexity)", "elena2", 1234, "2 x 64", 32, "200.0", "190.0", 1, ""]
+    assert rows[1] == [
+        "tox21 (roc auc)",
+        "gru",
+        1234,
+        "2 x 64",
+        32,
+        "75.0 ± 5.0",
+        "65.0 ± 5.0",
+        "2, 1 diverged",
+        "--config.minutes=5.0 --config.stack.width=64",
+    ]
     assert len(rows) == 2 and len(columns) == len(rows[0])
     note = results_note(results)
-    assert "at commit 0123456;" in note and "MINUTES being 5 for" in note
+    assert "at commit 0123456;" in note
     assert "ptb, a split. tox21, a split." in note
     with pytest.raises(RunError, match="no finished folders"):
         load_results(tmp_path / "unfinished")

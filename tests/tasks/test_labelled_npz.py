@@ -47,6 +47,13 @@ def test_tokens_are_counted_over_the_file(tmp_path):
     assert dataset.train.inputs.shape == (6, 5) and dataset.train.inputs.dtype == np.int32
 
 
+def test_huge_tokens_are_refused(tmp_path):
+    tokens = {name: np.full((len(COMPLETE[name]), 5), 1) for name in COMPLETE if name.endswith("inputs")}
+    tokens["train_inputs"][0, 0] = 3_000_000_000
+    with pytest.raises(DataError, match="the largest token is 3,000,000,000; it must be below 1,000,000"):
+        load_npz(write(tmp_path, **(COMPLETE | tokens)))
+
+
 def test_numbers_to_predict_are_as_given(tmp_path):
     targets = {name: COMPLETE[name][:, None] * 0.5 for name in COMPLETE if name.endswith("targets")}
     dataset = load_npz(write(tmp_path, **(COMPLETE | targets)))
