@@ -61,6 +61,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write into a folder that hol
 def main(_: list[str]) -> None:
     console = Console(highlight=False, markup=False)
     with one_line_errors():
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names may be no text
         require("block", "out")
         folder = Path(_OUT.value)
         check_folder(folder, _OVERWRITE.value)
@@ -80,7 +81,7 @@ def main(_: list[str]) -> None:
         exported = export_block(block, graph, request, _NAME.value or class_name(block))
         head = exported.program.head
         drawing = draw_block(draw_network(graph, head), block)
-        files = {**exported.files, "block.svg": drawing.encode()}
+        files = {**exported.files, "block.svg": drawing.encode(errors="replace")}
         write_files(folder, files)
         console.print(equations(graph, head), soft_wrap=True)
         console.print(f"{num_parameters(exported.program):,} parameters, {exported.origin}", soft_wrap=True)

@@ -1,18 +1,20 @@
-r"""Lists the run folders below a folder, or compares some of them: results, and what differs in the configs.
+r"""Lists run folders below a folder, or compares searches: results, and what differs in the configs.
 
   python scripts/runs.py
   python scripts/runs.py --runs=runs/five --sort=best --csv=five.csv
   python scripts/runs.py --compare=small,wide
 
-Status: running; finished (a limit of its config is reached, or its goal); stopped, so that calling
-scripts/search.py again goes on with it; damaged, and why. --compare takes names as they are listed, or
-folders, which stand for all searches in them. --json and --csv write what is shown, numbers as they are.
-Folders of other scripts are named below the table. The same in a notebook:
-elenas_jax.analysis.list_runs, select_runs and compare_runs.
+Searches stand in one table, blocks of scripts/retrain.py in another; folders of other scripts are named
+below. Status: running; finished (a limit of its config is reached, or its goal; or all seeds are tested);
+stopped, so that calling its script again goes on with it; damaged, and why. --compare takes names as they
+are listed, or paths; a folder stands for all searches in it. --json and --csv write a row per folder,
+whose "kind" is search, retrain or another, numbers as they are; with --compare a row per search.
+The same in a notebook: elenas_jax.analysis.list_runs, select_runs and compare_runs.
 """
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,16 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from elenas_jax.analysis import compare_runs, list_runs, select_runs
 from elenas_jax.analysis.comparison import comparison_table
-from elenas_jax.analysis.runs import DAMAGED, SEARCH, SORTS, runs_table
+from elenas_jax.analysis.retrained import retrained_table
+from elenas_jax.analysis.runs import DAMAGED, RETRAIN, SEARCH, SORTS, runs_table
 from elenas_jax.analysis.tables import Table, to_text
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.run_dir import RunError, write_atomically, write_json
 
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder that is searched for run folders, to any depth.")
 _SORT = flags.DEFINE_enum("sort", "date", list(SORTS), "Best score, newest or most evaluations first.")
-_COMPARE = flags.DEFINE_list("compare", [], "Names of searches to compare, two at least.")
-_JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
-_CSV = flags.DEFINE_string("csv", None, "Also write the rows to this file.")
+_COMPARE = flags.DEFINE_list("compare", [], "Names or paths of searches to compare, two at least.")
+_JSON = flags.DEFINE_string("json", None, "Also write the rows to this file: a list of objects.")
+_CSV = flags.DEFINE_string("csv", None, "Also write the rows to this file: a column per key.")
 
 _CELL = 50  # most characters in a line of a cell
 
@@ -48,7 +51,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode(errors="replace").decode()  # names may hold bytes that are no text
 
 
 def show(table: Table) -> None:
@@ -71,31 +74,46 @@ def show(table: Table) -> None:
 
 
 def show_runs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints the searches, what is wrong with damaged folders, and what else there is."""
-    searches = [row for row in rows if row["kind"] == SEARCH]
+    """Prints the searches, retrained blocks, what is wrong with damaged folders, and what else there is."""
+    searches, retrained = ([row for row in rows if row["kind"] == kind] for kind in (SEARCH, RETRAIN))
     show(runs_table(searches))
+    if retrained:
+        print()
+        show(retrained_table(retrained))
     for row in rows:
         if row["status"] == DAMAGED:
             print(f"damaged: {row['name']}: {row['problem']}")
-    others = [f"{row['name']} ({row['kind']})" for row in rows if row["kind"] != SEARCH]
+    others = [f"{row['name']} ({row['kind']})" for row in rows if row["kind"] not in (SEARCH, RETRAIN)]
     if others:
         print(f"Folders of other kinds: {', '.join(others)}")
 
 
+def check_target(name: str, value: str) -> None:
+    """Raises RunError if no file can be written there."""
+    path = Path(value).absolute()
+    if path.is_dir():
+        raise RunError(f"--{name}={value}: it is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise RunError(f"--{name}={value}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise RunError(f"--{name}={value}: {path.parent} cannot be written; choose another folder.")
+
+
 def main(_: list[str]) -> int | None:
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names may be no text
     try:
         for flag in (_JSON, _CSV):
-            if flag.value and not Path(flag.value).resolve().parent.is_dir():
-                raise RunError(f"--{flag.name}={flag.value}: there is no such folder.")
+            if flag.value is not None:
+                check_target(flag.name, flag.value)
         rows = list_runs(_RUNS.value, _SORT.value)
         if _COMPARE.value:
             rows = compare_runs(select_runs(rows, _COMPARE.value))
             show(comparison_table(rows))
         else:
             show_runs(rows)
-        if _JSON.value:
+        if _JSON.value is not None:
             write_json(Path(_JSON.value), rows)
-        if _CSV.value:
+        if _CSV.value is not None:
             write_atomically(Path(_CSV.value), to_csv(rows))
     except RunError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

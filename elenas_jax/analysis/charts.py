@@ -60,6 +60,7 @@ def line_chart(
     with_zero: bool = False,
     is_step: bool = False,
     is_filled: bool = False,
+    missing: str = "no values",
 ) -> Chart:
     """Draws curves over a common axis of whole numbers.
 
@@ -69,10 +70,11 @@ def line_chart(
       with_zero: the y axis reaches to zero.
       is_step: a value holds until the next x.
       is_filled: the area below the line is tinted.
+      missing: what there is not, where no line has a point.
     """
     lines = [Line(label, css, _thin(curve)) for label, css, curve in lines if curve.x.size]
     if not lines:
-        return _nothing(frame)
+        return _nothing(frame, missing)
     xs = np.unique(np.concatenate([line.curve.x for line in lines]))
     ends = np.concatenate([np.concatenate([line.curve.low, line.curve.high]) for line in lines])
     x = _x_scale(float(xs[0]), float(xs[-1]), frame)
@@ -119,7 +121,7 @@ def stacked_chart(
     """
     num = len(shares[0][2]) if shares else 0
     if not num:
-        return _nothing(frame)
+        return _nothing(frame, "no draws")
     places = _places(num)
     # The step of a place reaches to the next one that is drawn.
     edges = np.append(places, num) - 0.5
@@ -157,7 +159,7 @@ def point_chart(
       links: `[N]`, what a click on the point leads to; may be empty.
     """
     if not len(x_values):
-        return _nothing(frame)
+        return _nothing(frame, "no valid candidates")
     x_values = np.maximum(x_values, 1.0)
     x = Scale(*log_range(x_values), frame.left, frame.width - frame.right, is_log=True)
     y = Scale(*linear_range(y_values), frame.height - frame.bottom, frame.top)
@@ -259,12 +261,12 @@ def _svg(frame: Frame, parts: Sequence[str], about: str, role: str = "img") -> s
     )
 
 
-def _nothing(frame: Frame) -> Chart:
+def _nothing(frame: Frame, missing: str) -> Chart:
     words = (
         f'<text class="label" x="{frame.width / 2:g}" y="{frame.height / 2:g}" text-anchor="middle">'
-        "no valid candidates</text>"
+        f"{text(missing)}</text>"
     )
-    return Chart(_svg(frame, [words], "no valid candidates"), {})
+    return Chart(_svg(frame, [words], missing), {})
 
 
 def _hover(x: Scale, y: Scale, xs: np.ndarray, x_label: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

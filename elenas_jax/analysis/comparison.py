@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from elenas_jax.analysis.load import read_object
@@ -15,16 +16,23 @@ _RESULTS = ("status", "best_score", "parameters", "evaluations", "generations", 
 def select_runs(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
     """Returns the searches with these names, in that order; a folder's name stands for all in it.
 
+    Args:
+      rows: of `list_runs`.
+      names: as in the rows, or paths.
+
     Raises:
       RunError: for a name that is none.
     """
     chosen: dict[str, Mapping[str, Any]] = {}
     for given in names:
         name = given.strip().rstrip("/")
-        found = [row for row in rows if row["name"] == name or row["name"].startswith(f"{name}/")]
-        found = [row for row in found if row["kind"] == SEARCH]
+        searches = [row for row in rows if row["kind"] == SEARCH]
+        found = [row for row in searches if row["name"] == name or row["name"].startswith(f"{name}/")]
+        if name and not found:
+            path = Path(name).expanduser().resolve()
+            found = [row for row in searches if Path(row["path"]).resolve().is_relative_to(path)]
         if not found:
-            known = ", ".join(row["name"] for row in rows if row["kind"] == SEARCH)
+            known = ", ".join(row["name"] for row in searches)
             raise RunError(f"There is no search {given!r}; there are {known or 'none'}.")
         chosen |= {row["name"]: row for row in sorted(found, key=lambda row: natural(row["name"]))}
     return list(chosen.values())

@@ -17,7 +17,7 @@ from elenas_jax.analysis.series import Curve, best_so_far, score_by_generation, 
 # Colours that differ for all common kinds of colour blindness (Okabe and Ito, 2008; Tol, 2021).
 BEST, MEAN = "#0072B2", "#D55E00"
 VALID = "#117733"
-INVALID = ("#88CCEE", "#DDCC77", "#CC6677", "#AA4499", "#332288", "#999933", "#882255", "#44AA99")
+INVALID = ("#88CCEE", "#DDCC77", "#CC6677", "#AA4499", "#332288", "#999933", "#882255", "#44AA99", "#EE7733")
 FAILED = ("#444444", "#777777", "#999999", "#BBBBBB", "#DDDDDD")
 
 STYLE: Any = {

@@ -13,6 +13,8 @@ from elenas_jax.analysis.page import figure, section, text
 
 Hovers = dict[str, Any]  # chart -> what a pointer shows
 
+NUM_INVALID, NUM_FAILED = 9, 5  # colours of reasons and failures, see assets/report.css
+
 
 def subtitle(runs: Sequence[Run]) -> str:
     """Says in one line what was searched, and how."""
@@ -79,6 +81,7 @@ def summary(runs: Sequence[Run]) -> str:
 
 def curves(runs: Sequence[Run], hovers: Hovers) -> str:
     """Returns the section of scores over evaluations and generations."""
+    missing = _missing(runs)
     best = [Line("best so far", "s0", series.best_so_far(runs))]
     by_generation = [
         Line("best of the generation", "s0", series.score_by_generation(runs, "best_score")),
@@ -89,13 +92,21 @@ def curves(runs: Sequence[Run], hovers: Hovers) -> str:
             "best_so_far",
             "Best score so far",
             best,
-            line_chart(best, "evaluations", "score", with_zero=True, is_step=True, is_filled=True),
+            line_chart(
+                best,
+                "evaluations",
+                "score",
+                with_zero=True,
+                is_step=True,
+                is_filled=True,
+                missing=missing,
+            ),
         ),
         (
             "reward",
             "Score by generation",
             by_generation,
-            line_chart(by_generation, "generation", "score", with_zero=True),
+            line_chart(by_generation, "generation", "score", with_zero=True, missing=missing),
         ),
     )
     body = []
@@ -107,6 +118,15 @@ def curves(runs: Sequence[Run], hovers: Hovers) -> str:
     if len(runs) > 1:
         note += f" Lines are means over {len(runs)} seeds, bands span the smallest to the largest."
     return section("curves", "Course of the search", f'<div class="pair">{"".join(body)}</div>', note)
+
+
+def _missing(runs: Sequence[Run]) -> str:
+    """Says why there are no scores, if there are none."""
+    statuses = {row["status"] for run in runs for row in run.statuses}
+    if not statuses:
+        return "no draws"
+    is_trained = any(status == 0 or status >= 100 for status in statuses)
+    return "no training gave a score" if is_trained else "no valid candidates"
 
 
 def validity(runs: Sequence[Run], hovers: Hovers) -> str:
@@ -146,11 +166,14 @@ def _reason(status: int, status_text: str) -> str:
 def _status_class(status: int) -> str:
     if status == 0:
         return "valid"
-    return f"i{(status - 1) % 8}" if status < 100 else f"f{(status - 100) % 5}"
+    return f"i{(status - 1) % NUM_INVALID}" if status < 100 else f"f{(status - 100) % NUM_FAILED}"
 
 
 def diagnostics(runs: Sequence[Run], hovers: Hovers) -> str:
-    """Returns the section of small charts of all that the strategy reported, and of costs."""
+    """Returns the section of small charts of all that the strategy reported, and of costs.
+
+    What is 0 throughout is left out: the steps of a policy, say, of a strategy that has none.
+    """
     body = []
     for caption, css, found in (
         ("Reported by the strategy", "s0", series.diagnostics(runs)),
@@ -158,6 +181,8 @@ def diagnostics(runs: Sequence[Run], hovers: Hovers) -> str:
     ):
         charts = []
         for name, curve in found.items():
+            if not (curve.low.any() or curve.high.any()):
+                continue
             label, key = name.replace("_", " "), f"{css}.{name}"
             chart = line_chart([Line(label, css, curve)], "", "", frame=SMALL)
             hovers[key] = {**chart.hover, "label": "generation"}

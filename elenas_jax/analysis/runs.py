@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from elenas_jax.analysis.load import open_archive, read_object
+from elenas_jax.analysis.load import open_archive, ranked, read_object
+from elenas_jax.analysis.retrained import read_retrained
 from elenas_jax.analysis.tables import Table, count, duration, number
 from elenas_jax.experiment.run_dir import RunDir, RunError, read_metrics, run_dir
 
@@ -30,18 +31,23 @@ COLUMNS = (
     "generations",
     "evaluations",
     "best_score",
-    "parameters",  # of the best
+    "parameters",  # of the best, or of a retrained block
     "seconds",  # of all generations
+    "block",  # from here on: of retrained blocks
+    "metric",
+    "validation",  # mean over seeds
+    "validation_sd",  # standard deviation
+    "test",
+    "test_sd",
+    "seeds",  # that are trained and did not diverge
+    "minutes",  # for tuning and training
     "date",  # when it was last written, YYYY-MM-DD hh:mm:ss
     "commit",  # of its sessions, shortened
     "path",
 )
 SORTS = {"best": "best_score", "date": "date", "evaluations": "evaluations"}
 
-_FILES = {"metrics.jsonl", "archive.sqlite", "provenance.json", "checkpoints", ".lock"}
-_BEST = """
-SELECT score, parameters FROM candidates WHERE status = 0 AND score IS NOT NULL
-ORDER BY score DESC, generation, place LIMIT 1"""
+_FILES = {"metrics.jsonl", "archive.sqlite", "provenance.json", "trainings.json", "checkpoints", ".lock"}
 
 
 def list_runs(folder: str | os.PathLike, sort: str = "date") -> list[dict[str, Any]]:
@@ -141,19 +147,24 @@ def _row(path: Path, name: str, names: set[str]) -> dict[str, Any] | None:
     """Returns the row of a folder, None if it is none of this package's; `names` are its files."""
     run = run_dir(path)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {"name": name, "path": str(path), "problem": "", "kind": SEARCH, "date": _date(run)}
+    kind = RETRAIN if "trainings.json" in names else SEARCH
+    row |= {"name": name, "path": str(path), "problem": "", "kind": kind, "date": _date(run)}
     try:
         if run.config.name not in names:
             if "pretraining.json" in names:
                 row["kind"] = PRETRAINING
                 done = "after" in read_object(path / "pretraining.json")
                 return row | {"status": FINISHED if done else STOPPED}
-            if run.metrics.name in names:
+            if names & {run.metrics.name, "trainings.json"}:
                 raise RunError(f"{path} has no config.json.")
             return row | {"kind": TRAININGS} if run.archive.name in names else None
         config = read_object(run.config)
         if "space" in config and "strategy" in config:
             _read_search(row, run, config, names)
+            return row
+        if config.get("kind") == RETRAIN:
+            row["kind"] = RETRAIN
+            _read_retraining(row, run, config, names)
             return row
         if isinstance(config.get("kind"), str):
             status = _status(run, is_finished="result.json" in names)
@@ -161,9 +172,9 @@ def _row(path: Path, name: str, names: set[str]) -> dict[str, Any] | None:
         return row | {"kind": TRAININGS} if run.archive.name in names else None
     except RunError as error:
         problem = str(error)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         problem = f"{path} is damaged: {type(error).__name__}: {error}"
-    if not names & _FILES:  # somebody else's config.json
+    if row["kind"] == SEARCH and not names & _FILES:  # somebody else's config.json
         return None
     return row | {"status": DAMAGED, "problem": " ".join(problem.split())}
 
@@ -186,11 +197,24 @@ def _read_search(row: dict[str, Any], run: RunDir, config: Mapping[str, Any], na
     )
     if metrics or run.archive.exists():
         with open_archive(run) as connection:
-            best = connection.execute(_BEST).fetchone()
+            best = next(ranked(connection), None)
         if best:
-            row.update(best_score=best["score"], parameters=best["parameters"])
+            row.update(best_score=best[0], parameters=best[-1])
     goal = read_object(run.path / "found.json") if "found.json" in names else None
     row["status"] = _status(run, is_finished=_is_finished(row, config, goal))
+
+
+def _read_retraining(row: dict[str, Any], run: RunDir, config: Mapping[str, Any], names: set[str]) -> None:
+    """Fills the row of a retrained block, as far as it comes."""
+    if run.provenance.name in names:
+        row["commit"] = _commits(read_object(run.provenance)["sessions"])
+    trainings, result = (
+        read_object(run.path / name) if name in names else None for name in ("trainings.json", "result.json")
+    )
+    row.update(read_retrained(config, trainings or {}, result))
+    # More seeds may be asked for later; the row counts those that did not diverge.
+    planned = result.get("planned", row["seeds"]) if result else None
+    row["status"] = _status(run, is_finished=planned == config["seeds"])
 
 
 def _is_finished(row: Mapping[str, Any], config: Mapping[str, Any], goal: Mapping[str, Any] | None) -> bool:
@@ -226,7 +250,8 @@ def _is_locked(run: RunDir) -> bool:
 
 
 def _date(run: RunDir) -> str | None:
-    for path in (run.metrics, run.config, run.path):
+    results = (run.path / name for name in ("result.json", "trainings.json"))
+    for path in (run.metrics, *results, run.config, run.path):
         try:
             written = datetime.datetime.fromtimestamp(path.stat().st_mtime)
         except OSError:

@@ -18,10 +18,13 @@ holds a time.
 """
 
 import contextlib
+import heapq
+import itertools
 import json
 import math
 import os
 import sqlite3
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +50,15 @@ CREATE INDEX candidates_by_score ON candidates(score DESC, generation, place);
 CREATE TABLE blocks(
   hash TEXT PRIMARY KEY, text TEXT NOT NULL, drawing TEXT NOT NULL, candidate TEXT NOT NULL);
 """
+# Apart from the schema, so that archives of earlier versions get it when their run goes on.
+_BY_HASH = "CREATE INDEX IF NOT EXISTS candidates_by_hash ON candidates(hash)"
+
+_VALID_BY_SCORE = """
+SELECT score, hash FROM candidates WHERE status = 0 AND score IS NOT NULL
+ORDER BY score DESC, generation, place"""
+_VALID_OF_HASH = """
+SELECT budget, replicate, score, generation, place FROM candidates
+WHERE hash = ? AND status = 0 AND score IS NOT NULL ORDER BY budget DESC, generation, place"""
 
 
 class Row(NamedTuple):
@@ -121,6 +133,8 @@ class Archive:
                     f"{self.path} was written with {name} {found.get(name)}, this version has {value}; "
                     "use another --run_dir."
                 )
+        with self._errors():
+            self._open_connection().execute(_BY_HASH)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -205,10 +219,7 @@ class Archive:
             connection.executemany("INSERT OR IGNORE INTO blocks VALUES (?,?,?,?)", blocks)
 
     def best(self) -> list[tuple[float, int, int, str]]:
-        """Returns (score, generation, place, hash) of the best `NUM_BEST` different candidates.
-
-        Equal scores stand in the order in which they were met.
-        """
+        """Returns (score, generation, place, hash) of the best `NUM_BEST` candidates, see `ranked`."""
         with self._errors():
             return best_rows(self._open_connection())
 
@@ -277,16 +288,34 @@ def _finite(value: float) -> float | None:
 
 def best_rows(connection: sqlite3.Connection, num: int = NUM_BEST) -> list[tuple[float, int, int, str]]:
     """Returns (score, generation, place, hash) of the `num` best different candidates of an archive."""
-    query = (
-        "SELECT score, generation, place, hash FROM candidates WHERE status = 0 AND score IS NOT NULL "
-        "ORDER BY score DESC, generation, place"
-    )
-    best: dict[str, tuple[float, int, int, str]] = {}
-    for row in connection.execute(query):
-        best.setdefault(row[3], row)
-        if len(best) == num:
-            break
-    return list(best.values())
+    return list(itertools.islice(ranked(connection), num))
+
+
+def ranked(connection: sqlite3.Connection) -> Iterator[tuple[float, int, int, str]]:
+    """Yields (score, generation, place, hash) of the different valid candidates of an archive, best first.
+
+    A candidate counts with its largest budget, and there with the mean over its replicates, each as it
+    was first met; generation and place are of the first of them. Equal scores stand in the order in
+    which they were met. The same rule as `analysis.load.ranked`.
+    """
+    waiting: list[tuple[float, int, int, str]] = []
+    seen: set[str] = set()
+    for highest, digest in connection.execute(_VALID_BY_SCORE):
+        # No mean is above the highest score of its candidate: what is above all rows to come is next.
+        while waiting and -waiting[0][0] > highest:
+            best = heapq.heappop(waiting)
+            yield (-best[0], *best[1:])
+        if digest not in seen:
+            seen.add(digest)
+            rows = connection.execute(_VALID_OF_HASH, (digest,)).fetchall()
+            first: dict[int, float] = {}
+            for budget, replicate, score, _, _ in rows:
+                if budget == rows[0][0]:
+                    first.setdefault(replicate, score)
+            mean = min(statistics.fmean(first.values()), max(first.values()))  # but for rounding the mean
+            heapq.heappush(waiting, (-mean, rows[0][3], rows[0][4], digest))
+    for best in sorted(waiting):
+        yield (-best[0], *best[1:])
 
 
 @contextlib.contextmanager
@@ -315,18 +344,20 @@ def export_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 def best_block(path: str | os.PathLike, rank: int = 1) -> dict[str, Any] | None:
     """Returns the candidate of a run at `rank`, the best is 1, as in `export_rows` with its text.
 
-    None if so many are not valid. Only the best have a text; of others it is None.
+    None if so many are not valid. Its score is what it is ranked by, see `ranked`. Only the best have a
+    text; of others it is None.
     """
     with reading(run_dir(path)) as connection:
         best = best_rows(connection, num=rank)
         if len(best) < rank:
             return None
-        _, generation, place, digest = best[-1]
+        score, generation, place, digest = best[-1]
         query = "SELECT * FROM candidates WHERE generation = ? AND place = ?"
         row = connection.execute(query, (generation, place)).fetchone()
         block = connection.execute("SELECT text FROM blocks WHERE hash = ?", (digest,)).fetchone()
     text = block["text"] if block else None
-    return {name: row[name] for name in Row._fields if name != "seconds"} | {"text": text}
+    found = {name: row[name] for name in Row._fields if name != "seconds"}
+    return found | {"score": score, "text": text}
 
 
 def write_export(path: str | os.PathLike, to: str | os.PathLike) -> None:

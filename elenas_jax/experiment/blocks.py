@@ -26,11 +26,11 @@ def read_blocks(names: Sequence[str]) -> dict[str, ComputationGraph]:
     """
     blocks: dict[str, ComputationGraph] = {}
     if not names:
-        raise ConfigError("--blocks: name at least one block.")
+        raise ConfigError("Name at least one block.")
     for name in names:
         shown, graph = _read_block(name)
         if shown in blocks:
-            raise ConfigError(f"--blocks: two blocks are named {shown!r}; rename the file.")
+            raise ConfigError(f"block {name!r}: there is another named {shown!r}; rename the file.")
         blocks[shown] = graph
     return blocks
 
@@ -51,7 +51,7 @@ def _read_block(name: str) -> tuple[str, ComputationGraph]:
         raise ConfigError(f"block {name!r}: the run has no valid block of rank {rank}; 1 is the best.")
     try:
         graph = from_json(json.loads(found["candidate"]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"block {name!r}: its candidates are no graphs ({error}).") from error
     path = Path(folder).absolute()
     return f"{path.name}:{rank}", graph
@@ -68,13 +68,15 @@ def _read_file(name: str) -> ComputationGraph:
     try:
         data = json.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--blocks: cannot read {name}: {error.strerror}.") from error
+        raise ConfigError(f"block {name!r}: the file cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"block {name!r}: the file holds no graph: it is nested too deeply.") from error
     except ValueError as error:
-        raise ConfigError(f"--blocks: {name} is not JSON ({error}).") from error
+        raise ConfigError(f"block {name!r}: the file is not JSON ({error}).") from error
     graph = data["graph"] if isinstance(data, dict) and "graph" in data else data
     if graph is None:
-        raise ConfigError(f"--blocks: {name} holds no graph: its search found none.")
+        raise ConfigError(f"block {name!r}: the file holds no graph: its search found none.")
     try:
         return from_json(graph)
-    except ValueError as error:
-        raise ConfigError(f"--blocks: {name}: {error}") from error
+    except (ValueError, RecursionError) as error:  # deep lists may be read and yet not be shown
+        raise ConfigError(f"block {name!r}: {error}") from error

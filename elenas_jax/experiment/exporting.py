@@ -45,6 +45,7 @@ from elenas_jax.spaces.elenas import to_json
 from elenas_jax.types import OK, explain_status
 
 RECORD = "export.json"  # says what a folder holds and how it was made; the first file written
+_RECORD_KEYS = {"block", "class", "parameters", "weights"}  # that every record has
 STEPS = 625  # of a training where neither a run nor the user says otherwise
 _WIDTHS = {"in_features": 7, "out_features": 1, "time_steps": None}
 _EVALUATOR = ("head", "hidden_features", "batch_size", "learning_rate")
@@ -91,6 +92,8 @@ def make_request(
       ConfigError: for an unknown name, a value out of range or a width that is not the task's.
     """
     given = {key: value for key, value in given.items() if value is not None}
+    if steps is not None and not task:
+        raise ConfigError(f"--steps={steps}: nothing is trained without a task; say --task=... too.")
     config = _run_config(block)
     widths: dict[str, Any] = dict(_WIDTHS)
     if task:
@@ -160,20 +163,39 @@ def export_block(block: str, graph: ComputationGraph, request: Request, name: st
         "block.npz": weights_file(flax_params(graph, program, params)),
         "block.stablehlo": stablehlo(program, params),
     }
-    return Exported({key: text.encode() for key, text in texts.items()} | binary, program, params, origin)
+    # Names of folders may hold bytes that are no text.
+    files = {key: text.encode(errors="replace") for key, text in texts.items()}
+    return Exported(files | binary, program, params, origin)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises ConfigError if there is something in the folder that is no export, unless it may be there."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out={folder}: it is a file; name a folder.")
-    if overwrite or not folder.exists():
+    """Raises ConfigError if no export can be written there, or if something else would be in its way.
+
+    Args:
+      folder: may be missing; then it is made when the export is written.
+      overwrite: whether files that are no export may be there.
+    """
+    nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path("/"))
+    if not nearest.is_dir():
+        raise ConfigError(f"--out={folder}: {nearest} is a file; name a folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out={folder}: {nearest} cannot be written; choose another folder.")
+    if overwrite or nearest != folder:
         return
     there = {path.name for path in folder.iterdir()} - {_draft(RECORD)}
-    if there and RECORD not in there:
+    if there and not _is_record(folder / RECORD):
         raise ConfigError(
             f"--out={folder}: it is not empty and holds no export; choose another folder, or say --overwrite."
         )
+
+
+def _is_record(path: Path) -> bool:
+    """Whether an export wrote this file; others are named export.json, too."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() >= _RECORD_KEYS
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -196,6 +196,9 @@ def to_json(candidate: ComputationGraph) -> dict[str, Any]:
     return {"num_nodes": candidate.num_nodes, "edges": [list(edge) for edge in to_edges(candidate)]}
 
 
+MOST_NODES = 1024  # of a graph that is read; as in the bounds of a config
+
+
 def from_json(data: Any) -> ComputationGraph:
     """Returns the graph that `to_json` wrote.
 
@@ -207,6 +210,8 @@ def from_json(data: Any) -> ComputationGraph:
     num_nodes, edges = data["num_nodes"], data["edges"]
     if not isinstance(num_nodes, int) or isinstance(num_nodes, bool):
         raise ValueError(f'"num_nodes" is {num_nodes!r:.80}; it must be a whole number.')
+    if num_nodes > MOST_NODES:
+        raise ValueError(f'"num_nodes" is {num_nodes!r:.80}; it must be {MOST_NODES} at most.')
     if not isinstance(edges, Sequence) or isinstance(edges, str):
         raise ValueError(f'"edges" is {edges!r:.80}; it must be a list.')
     for edge in edges:

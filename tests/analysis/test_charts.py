@@ -65,8 +65,8 @@ def test_steps_hold_a_value_until_the_next():
 
 def test_one_point_is_a_dot_and_none_is_said():
     assert len(marks(line_chart([Line("a", "s0", curve([5], [0.0]))], "x", "y"), "dot")) == 1
-    nothing = line_chart([Line("a", "s0", curve([], []))], "x", "y")
-    assert "no valid candidates" in nothing.svg and nothing.hover == {}
+    nothing = line_chart([Line("a", "s0", curve([], []))], "x", "y", missing="no a < b")
+    assert ">no a &lt; b</text>" in nothing.svg and nothing.hover == {}
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
@@ -90,7 +90,7 @@ def test_shares_fill_the_plot(num):
 
 
 def test_no_shares_are_said():
-    assert "no valid candidates" in stacked_chart([], "", "").svg
+    assert "no draws" in stacked_chart([], "", "").svg
 
 
 def test_points_know_their_places_links_and_front():

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from elenas_jax.analysis import comparison, load, runs
@@ -22,6 +24,23 @@ def test_names_and_folders_select_runs(folder):
     assert names == ["wide", "five/seed_2", "five/seed_10"]
     with pytest.raises(RunError, match=r"There is no search 'fiv'; there are .*five/seed_2"):
         comparison.select_runs(rows, ["fiv"])
+
+
+def test_paths_select_runs(folder, tmp_path, monkeypatch):
+    rows = runs.list_runs(folder)
+    monkeypatch.chdir(folder.parent)
+    (tmp_path / "link").symlink_to(folder / "wide")
+
+    def names(*given):
+        return [row["name"] for row in comparison.select_runs(rows, given)]
+
+    relative = f"{folder.name}/five"
+    assert names(str(tmp_path / "link"), f"{relative}/seed_10/") == ["wide", "five/seed_10"]
+    assert names(relative) == ["five/seed_2", "five/seed_10"]
+    assert names(os.path.join("..", folder.parent.name, folder.name, "wide")) == ["wide"]
+    for given in ("", f"{relative}/seed_1", str(tmp_path)):
+        with pytest.raises(RunError, match="There is no search"):
+            names(given)
 
 
 def test_comparing_shows_results_and_what_differs(folder):

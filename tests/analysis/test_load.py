@@ -1,4 +1,6 @@
+import contextlib
 import math
+import random
 import shutil
 import sqlite3
 import sys
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from elenas_jax.analysis import load
-from elenas_jax.experiment.run_dir import RunError
+from elenas_jax.experiment.archive import best_rows
+from elenas_jax.experiment.run_dir import RunError, run_dir
 from tests.analysis.synthetic import TASKS, write_run
 
 
@@ -54,6 +57,31 @@ def test_replicates_are_averaged_at_the_largest_budget(run_path, tmp_path):
     connection.close()
     (record,) = [row for row in load.load_run(path, num_best=1000).best if row["hash"] == digest]
     assert (record["score"], record["replicates"], record["budget"]) == (pytest.approx(0.2), 2, 1)
+
+
+def test_there_is_one_order_of_candidates(run_path, tmp_path):
+    path = shutil.copytree(run_path, tmp_path / "run")
+    numbers = random.Random(0)
+    with contextlib.closing(sqlite3.connect(path / "archive.sqlite")) as connection, connection:
+        for generation, place in connection.execute("SELECT generation, place FROM candidates").fetchall():
+            # Few different scores, so that many are equal.
+            values = numbers.randrange(2), numbers.randrange(4), numbers.randrange(5) / 10, generation, place
+            connection.execute(
+                "UPDATE candidates SET budget = ?, replicate = ?, score = ? "
+                "WHERE generation = ? AND place = ?",
+                values,
+            )
+    best = load.load_run(path, num_best=1000).best
+    assert {(row["budget"], row["replicates"] > 1) for row in best} >= {(0, True), (1, True), (1, False)}
+    with load.open_archive(run_dir(path)) as connection:
+        ranked = list(load.ranked(connection))
+        rows = best_rows(connection, 1000)
+        assert best_rows(connection, 3) == rows[:3]
+    assert [(row["score"], row["hash"]) for row in best] == [(score, digest) for score, *_, digest in rows]
+    assert [row[:4] for row in ranked] == rows and [row[4] for row in ranked] == [
+        row["parameters"] for row in best
+    ]
+    assert len({row[0] for row in rows}) < len(rows) / 2
 
 
 def test_seeds_are_found_in_order_of_their_numbers(seeds_path):

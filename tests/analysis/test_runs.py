@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elenas_jax.analysis import load, runs
+from elenas_jax.analysis import load, retrained, runs
 from elenas_jax.experiment.loop import limit_reached
 from elenas_jax.experiment.run_dir import RunError, locked, read_json, read_metrics, run_dir, write_json
 from tests.analysis.synthetic import configure, write_run
@@ -38,6 +38,39 @@ def one(folder, tmp_path):
 
 def by_name(root):
     return {row["name"]: row for row in runs.list_runs(root)}
+
+
+RETRAINING = {
+    "kind": "retrain",
+    "seed": 3,
+    "seeds": 2,
+    "minutes": 0.5,
+    "block": {"name": "gru"},
+    "task": {"name": "tox21"},
+}
+TRAININGS = {
+    "trial_0": {"status": "ok", "valid": 0.9, "parameters": 7},
+    "seed_0": {"status": "ok", "valid": 0.5, "parameters": 1200},
+    "seed_1": {"steps": 16, "parameters": 1200},
+}
+RESULT = {
+    "metric": "roc_auc",
+    "valid": [0.5, 0.7],
+    "test": [0.4, 0.8],
+    "parameters": 1200,
+    "seeds": 2,
+    "planned": 2,
+}
+
+
+def write_retraining(path, trainings=TRAININGS, result=None, **changes):
+    path.mkdir(parents=True)
+    write_json(path / "config.json", RETRAINING | changes)
+    write_json(path / "provenance.json", {"seed": 3, "sessions": [{"commit": "0123abcdef+changes"}]})
+    write_json(path / "trainings.json", trainings)
+    if result:
+        write_json(path / "result.json", result)
+    return path
 
 
 def test_runs_are_found_at_any_depth_with_what_they_found(folder):
@@ -193,9 +226,9 @@ def test_other_folders_are_told_apart_or_passed_over(tmp_path):
     write("make_table", "archive.sqlite", "")
     write("policy", "pretraining.json", {"space": {}, "strategy": {}, "updates": 3})
     write("taught", "pretraining.json", {"space": {}, "updates": 3, "after": {"policy": 0.9}})
-    write("blocks/lstm", "config.json", {"kind": "retrain", "seed": 3})
-    write("blocks/gru", "config.json", {"kind": "retrain", "seed": 4})
-    write("blocks/gru", "result.json", {})
+    write("blocks/lstm", "config.json", RETRAINING)
+    write("other", "config.json", {"kind": "other", "seed": 4})
+    write("other", "result.json", {})
     write("foreign", "config.json", "not JSON")
     write("foreign/below", "config.json", {"model": "resnet"})
     write("notes", "read.me", "text")
@@ -208,8 +241,70 @@ def test_other_folders_are_told_apart_or_passed_over(tmp_path):
         "policy": ("pretraining", "stopped"),
         "taught": ("pretraining", "finished"),
         "blocks/lstm": ("retrain", "stopped"),
-        "blocks/gru": ("retrain", "finished"),
+        "other": ("other", "finished"),
     }
+
+
+def test_retrained_blocks(tmp_path):
+    write_retraining(tmp_path / "done", result=RESULT)
+    write_retraining(tmp_path / "begun")
+    write_retraining(tmp_path / "more", result=RESULT, seeds=3)
+    write_retraining(tmp_path / "lost", result=RESULT | {"valid": [0.5], "test": [0.4], "seeds": 1})
+    write_retraining(tmp_path / "new", trainings={})
+    rows = by_name(tmp_path)
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "done": "finished",
+        "begun": "stopped",
+        "more": "stopped",
+        "lost": "finished",
+        "new": "stopped",
+    }
+    done = rows["done"]
+    assert tuple(done) == runs.COLUMNS and done["kind"] == "retrain"
+    assert (done["block"], done["tasks"], done["metric"], done["seed"]) == ("gru", "tox21", "roc_auc", 3)
+    assert (done["parameters"], done["seeds"], done["minutes"], done["commit"]) == (
+        1200,
+        2,
+        0.5,
+        "0123abc+changes",
+    )
+    assert (done["validation"], done["validation_sd"]) == (pytest.approx(0.6), pytest.approx(0.1))
+    assert (done["test"], done["test_sd"]) == (pytest.approx(0.6), pytest.approx(0.2))
+    begun = rows["begun"]
+    assert (begun["validation"], begun["test"], begun["seeds"], begun["parameters"]) == (0.5, None, 1, 1200)
+    assert (rows["new"]["validation"], rows["new"]["seeds"], rows["new"]["parameters"]) == (None, 0, None)
+    table = retrained.retrained_table([done, rows["lost"], rows["new"]])
+    cells = [dict(zip(table.columns, line, strict=True)) for line in table.rows]
+    assert table.title == "3 retrained blocks"
+    assert [cell["validation"] for cell in cells] == ["0.6000 ± 0.1000", "0.5000", "-"]
+    assert cells[0]["test"] == "0.6000 ± 0.2000" and cells[0]["parameters"] == "1,200"
+    assert retrained.retrained_table([done | {"test": 99.5, "test_sd": 1.25}]).rows[0][6] == "99.50 ± 1.25"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    (
+        ("config.json", "{"),
+        ("config.json", '{"kind": "retrain"}'),
+        ("config.json", None),
+        ("trainings.json", "[]"),
+        ("trainings.json", '{"seed_0": 3}'),
+        ("result.json", "{"),
+        ("result.json", '{"metric": "r2"}'),
+        ("result.json", "[" * 100_000),
+    ),
+    ids=str,
+)
+def test_damaged_retrainings_are_rows_that_say_so(tmp_path, file, content):
+    path = write_retraining(tmp_path / "runs" / "one", result=RESULT)
+    if content is None:
+        (path / file).unlink()
+    else:
+        (path / file).write_text(content)
+    row = by_name(path.parent)["one"]
+    assert (row["kind"], row["status"]) == ("retrain", "damaged")
+    assert str(path) in row["problem"] and "\n" not in row["problem"]
+    assert len(retrained.retrained_table([row]).rows) == 1
 
 
 def test_folders_below_something_foreign_are_found(one):
@@ -249,6 +344,7 @@ def test_two_hundred_folders_are_quick(folder, tmp_path):
 def test_the_script(folder, tmp_path):
     home = shutil.copytree(folder, tmp_path / "runs")
     (home / "wide" / "metrics.jsonl").write_text("rubbish\n")
+    write_retraining(home / os.fsdecode(b"gru\xff"), result=RESULT)
     (home / "policy").mkdir()
     write_json(home / "policy" / "pretraining.json", {"updates": 3})
     code = (
@@ -266,9 +362,18 @@ def test_the_script(folder, tmp_path):
     assert "4 searches" in done.stdout and "five/seed_10" in done.stdout
     assert f"damaged: wide: {home / 'wide' / 'metrics.jsonl'} is damaged at line 1" in done.stdout
     assert "Folders of other kinds: policy (pretraining)" in done.stdout
+    assert "1 retrained block" in done.stdout and "0.6000 ± 0.2000" in done.stdout
     with open(tmp_path / "rows.csv", newline="") as file:
-        assert next(csv.DictReader(file))["name"].startswith("five/")
-    done = call("--compare=five", "--json=compared.json")
+        rows = list(csv.DictReader(file))
+    assert rows[0]["name"].startswith("five/")
+    assert {row["name"]: row["kind"] for row in rows}.items() >= {
+        ("gru?", "retrain"),
+        ("policy", "pretraining"),
+    }
+    done = call("--csv=more.csv", "--json=runs")
+    assert (done.returncode, done.stdout) == (2, "") and not (tmp_path / "more.csv").exists()
+    assert done.stderr == "error: --json=runs: it is a folder; name a file.\n"
+    done = call("--compare=runs/five", "--json=compared.json")
     assert "config.seed" in done.stdout and "best score" in done.stdout
     compared = json.loads((tmp_path / "compared.json").read_text())
     assert [each["name"] for each in compared] == ["five/seed_2", "five/seed_10"]

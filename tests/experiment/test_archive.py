@@ -129,3 +129,38 @@ def test_an_export_is_json_lines(tmp_path):
 def test_no_archive():
     with pytest.raises(RunError, match="no archive"):
         export_rows("nowhere")
+
+
+def test_a_candidate_counts_with_its_largest_budget_and_the_mean_of_its_replicates(tmp_path):
+    def trained(generation, place, score, digest, budget=0, replicate=0):
+        return row(generation, place, score, digest)._replace(budget=budget, replicate=replicate)
+
+    with Archive(tmp_path / "archive.sqlite") as archive:
+        archive.open(META)
+        rows = [trained(0, 0, 0.9, "a"), trained(0, 1, 0.6, "b"), trained(0, 2, 0.5, "c")]
+        rows += [trained(1, 0, 0.4, "a", 1, 0), trained(1, 1, 0.2, "a", 1, 1), trained(1, 2, 0.8, "b", 0, 1)]
+        archive.end_generation(rows, [])
+        assert archive.best() == [
+            (pytest.approx(0.7), 0, 1, "b"),
+            (0.5, 0, 2, "c"),
+            (pytest.approx(0.3), 1, 0, "a"),
+        ]
+    best = best_block(tmp_path)
+    assert best is not None and (best["hash"], best["score"]) == ("b", pytest.approx(0.7))
+
+
+def test_an_archive_of_an_earlier_version_gets_the_index(tmp_path):
+    def names():
+        with sqlite3.connect(tmp_path / "archive.sqlite") as connection:
+            return {
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='index'")
+            }
+
+    for _ in range(2):
+        with Archive(tmp_path / "archive.sqlite") as archive:
+            archive.open(META)
+            archive.end_generation([row(0, 0, 0.5, "a")], [])
+        assert "candidates_by_hash" in names()
+        with sqlite3.connect(tmp_path / "archive.sqlite") as connection:
+            connection.execute("DROP INDEX candidates_by_hash")
+        assert best_block(tmp_path)["hash"] == "a"

@@ -28,11 +28,14 @@ def test_names_and_files(tmp_path, data):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
-        ('{"found": false, "graph": null}', "holds no graph: its search found none"),
+        ("{", "the file is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"found": false, "graph": null}', "the file holds no graph: its search found none"),
         ('{"nodes": 3}', "A graph is an object with"),
-        (None, "cannot read .*: No such file"),
+        ('{"num_nodes": 100000000, "edges": []}', "must be 1024 at most"),
+        (None, "the file cannot be read: No such file"),
     ],
+    ids=("not JSON", "deep", "none found", "no graph", "huge", "missing"),
 )
 def test_files_that_hold_no_graph(tmp_path, text, message):
     path = tmp_path / "bad.json"
@@ -40,15 +43,16 @@ def test_files_that_hold_no_graph(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:
         read_blocks([str(path)])
-    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"block {str(path)!r}: ") and "\n" not in str(error.value)
+    assert str(error.value).count("block ") == 1
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["lstn"], "'lstn' is no file that ends in .json, no run folder.* did you mean 'lstm'"),
-        (["lstm", "lstm"], "two blocks are named 'lstm'"),
-        ([], "at least one block"),
+        (["lstm", "lstm"], "^block 'lstm': there is another named 'lstm'; rename the file"),
+        ([], "^Name at least one block"),
     ],
 )
 def test_names_that_are_none(names, message):

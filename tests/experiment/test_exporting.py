@@ -219,6 +219,8 @@ def test_wrong_requests_are_told(tmp_path):
         make_request("lstm", task="adding", in_features=3)
     with pytest.raises(ConfigError, match="hidden_features=0 is out of range"):
         make_request("lstm", hidden_features=0)
+    with pytest.raises(ConfigError, match=r"--steps=5: nothing is trained without a task; say --task"):
+        make_request("lstm", steps=5)
     with pytest.raises(ConfigError, match="'parity'"):
         make_request("lstm", task="parity")
     path = run_folder(tmp_path / "run", evaluator={"head": "linear"})
@@ -260,7 +262,8 @@ def test_networks_of_one_length_need_it():
 def test_folders_of_others_are_left_alone(tmp_path):
     folder = tmp_path / "out"
     check_folder(folder, False)
-    write_files(folder, {RECORD: b"{}", "block.txt": b"old"})
+    record = {"block": "lstm", "class": "Lstm", "parameters": 3, "weights": "drawn", "commit": None}
+    write_files(folder, {RECORD: json.dumps(record).encode(), "block.txt": b"old"})
     check_folder(folder, False)  # an export is replaced
     write_files(folder, {"block.txt": b"new"})
     assert (folder / "block.txt").read_bytes() == b"new" and len(list(folder.iterdir())) == 2
@@ -269,10 +272,28 @@ def test_folders_of_others_are_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="not empty and holds no export"):
         check_folder(other, False)
     check_folder(other, True)
-    with pytest.raises(ConfigError, match="it is a file"):
-        check_folder(other / "thesis.tex", True)
+    for below in ("", "a", "a/b"):  # said before a training, not after it
+        with pytest.raises(ConfigError, match=r"thesis\.tex is a file; name a folder"):
+            check_folder(other / "thesis.tex" / below, True)
+    check_folder(other / "a" / "b", False)
     with pytest.raises(RunError, match=r"Cannot write in .*thesis.tex"):
         write_files(other / "thesis.tex", {"block.txt": b""})
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"{", b"\xff", b'{"block": "lstm"}', b"[" * 100_000])
+def test_a_file_of_the_name_alone_makes_no_export(tmp_path, content):
+    write_files(tmp_path, {RECORD: content})
+    with pytest.raises(ConfigError, match="not empty and holds no export"):
+        check_folder(tmp_path, False)
+    check_folder(tmp_path, True)
+
+
+def test_names_that_are_no_text(exported):
+    name = os.fsdecode(b"run\xff:1")
+    files = export_block(name, KNOWN_BLOCKS["elena2"], make_request("elena2", **WIDTHS), "Elena2").files
+    assert json.loads(files[RECORD])["block"] == name
+    assert r"\section*{run" in files["block.tex"].decode()
+    assert files["block.npz"][:2] == exported["elena2"][1].files["block.npz"][:2] == b"PK"
 
 
 def test_the_script(tmp_path):

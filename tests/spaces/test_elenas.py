@@ -211,6 +211,7 @@ def test_json_errors():
         ([], "num_nodes"),
         ({"num_nodes": 5}, "edges"),
         ({"num_nodes": "5", "edges": []}, "whole number"),
+        ({"num_nodes": 100_000_000, "edges": []}, "is 100000000; it must be 1024 at most"),
         ({"num_nodes": 5, "edges": 3}, "list"),
         ({"num_nodes": 5, "edges": [[0, 2]]}, "source, target"),
         ({"num_nodes": 5, "edges": [[0, 2, "plus"]]}, "allowed are"),
