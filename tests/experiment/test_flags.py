@@ -1,4 +1,6 @@
-"""Flags: what is missing is said in one line."""
+"""Flags: what is missing is said in one line; recipes and settings."""
+
+from pathlib import Path
 
 import pytest
 from absl import flags as absl_flags
@@ -17,3 +19,19 @@ def test_an_empty_flag_is_a_missing_one(monkeypatch):
     values(["export", "--out="])
     with pytest.raises(ConfigError, match=r"^--out=\.\.\. is missing"):
         flags.require("block", "out")
+
+
+def test_a_recipe_is_added_where_none_is_given():
+    recipe = Path("default.py")
+    added = ["x", "--config=default.py", "--config.seed=3", "--seeds=1"]
+    assert flags.with_recipe(["x", "--config.seed=3", "--seeds=1"], recipe) == added
+    for given in ("--config=mine.py", "-config=mine.py", "--config"):
+        assert flags.with_recipe(["x", given], recipe) == ["x", given]
+
+
+def test_settings_are_pairs():
+    assert flags.parse_settings(["length=64", "validation=fold"]) == {"length": "64", "validation": "fold"}
+    assert flags.parse_settings([]) == {}
+    for wrong in ("length", "length=", "=64"):
+        with pytest.raises(ConfigError, match="it must look like"):
+            flags.parse_settings([wrong])
