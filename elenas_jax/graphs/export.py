@@ -14,25 +14,52 @@ from elenas_jax.graphs.computation import MATMUL, ComputationGraph
 from elenas_jax.graphs.constructor import _find_phases, _infer_shapes, _order_operands, construct
 from elenas_jax.graphs.liveness import liveness
 from elenas_jax.graphs.program import TIME, check_valid
-from elenas_jax.graphs.statements import Notation, Reading, Text, Value, Writer, read, rounded
+from elenas_jax.graphs.statements import (
+    ATOM,
+    SUM,
+    Form,
+    Notation,
+    Reading,
+    Text,
+    Value,
+    Writer,
+    call,
+    read,
+    rounded,
+)
+from elenas_jax.ops.templates import is_arithmetic, is_primary, takes_arguments
 
 # Transforms that equations do not write as a function.
-_EQUATION_FORMS = {"transpose": "{x}^T", "one_minus": "1 - {x}", "negate": "-{x}", "square": "{x}^2"}
+_EQUATION_FORMS = {
+    "transpose": Form("{x}^T", encloses=False),
+    "one_minus": Form("1 - {x}", SUM, encloses=False),
+    "negate": Form("-{x}", SUM, encloses=False),
+    "square": Form("{x}^2", encloses=False),
+}
 
 _EQUATIONS = Notation(
     operator=lambda symbol: " " if symbol == "@" else f" {symbol} ",
-    function=lambda row: row.symbol,
-    transform=lambda row: _EQUATION_FORMS.get(row.name, row.symbol + "({x})"),
+    combine=lambda row: call(row.symbol, "x", "y"),
+    transform=lambda row: _EQUATION_FORMS.get(row.name) or call(row.symbol, "x"),
     delayed=lambda name, steps: f"{name}(t-{steps})",
 )
 
+
+def _python_form(template: str) -> Form:
+    if is_primary(template) or is_arithmetic(template):
+        return Form(template, ATOM if is_primary(template) else SUM, takes_arguments(template))
+    return Form(f"({template})", ATOM, takes_arguments(template))
+
+
 _PYTHON = Notation(
     operator=lambda symbol: f" {symbol} ",
-    function=lambda row: f"jnp.{getattr(row.fn, '__name__', row.name)}",
-    transform=lambda row: row.flax,
+    combine=lambda row: _python_form(row.flax),
+    transform=lambda row: _python_form(row.flax),
     delayed=lambda name, steps: f"{name}_last" + ("" if steps == 1 else str(steps)),
 )
 
+# What exported code, and the way it is used, call by these names.
+_TAKEN = ("dict", "inputs", "jax", "jnp", "nn", "np", "outputs", "params", "unflatten_dict")
 _ROOM = 92  # columns of a line of exported code; with the indent of a method 100
 _AROUND = 20  # of these for what stands around an operand: `h1 = jnp.maximum(h1, ...)`
 
@@ -40,9 +67,10 @@ _AROUND = 20  # of these for what stands around an operand: `h1 = jnp.maximum(h1
 def equations(graph: ComputationGraph, head: str = "linear") -> str:
     """Writes a network as equations, one line a node that matters.
 
-    `x` is the input, `y` the final node, without the head; W are parameters that are factors of
-    matrix products, b are rows; `h(t-1)` is the value of the previous step, zero at the start.
-    A product of matrices is written without a sign, `*` is elementwise.
+    `x` is the input, `y` the final node, without the head; W are parameters that an operation of
+    the kind matmul takes, also where nothing stands to its left, b are all others, which are rows;
+    `h(t-1)` is the value of the previous step, zero at the start. A product of matrices is written
+    without a sign, `*` is elementwise.
 
     Raises:
       ValueError: for a graph that is no network, whatever the widths, with the reason. Whether
@@ -87,10 +115,15 @@ def flax_source(
       head: as in `construct`, and so are the widths and `time_steps`.
 
     Raises:
-      ValueError: for a graph that is not valid, with the reason, or a name that cannot be a class.
+      ValueError: for a graph that is not valid, with the reason, or a name that cannot be a class or that
+        the code needs for something else.
     """
-    if not name.isidentifier() or keyword.iskeyword(name) or name in ("jax", "jnp", "nn"):
-        raise ValueError(f"name is {name!r}; it must be a name that a Python class can have.")
+    is_dunder = name.startswith("__") and name.endswith("__")
+    if not name.isidentifier() or keyword.iskeyword(name) or is_dunder or name in _TAKEN:
+        raise ValueError(
+            f"name is {name!r}; it must be a name that a Python class can have, not one like __init__, "
+            f"and none of {', '.join(_TAKEN)}."
+        )
     graph = rounded(graph)
     widths = dict(in_features=in_features, out_features=out_features, hidden_features=hidden_features)
     check_valid(compiled_construct(graph, **widths, head=head, time_steps=time_steps))
@@ -106,7 +139,7 @@ def flax_source(
     members.append("\n".join(f"{key}: int = {widths[key]}" for key in fields if f"self.{key}" in code))
     members.append(code)
     imports = "import flax.linen as nn\nimport jax\n"
-    imports += "import jax.numpy as jnp\n" if "jnp." in code else ""
+    imports += "import jax.numpy as jnp\n" if re.search(r"\bjnp\b", code) else ""
     body = textwrap.indent("\n\n".join(member for member in members if member), " " * 4)
     return f"{imports}\n\nclass {name}({base}):\n{body}\n"
 
@@ -222,8 +255,9 @@ def _method(signature: str, shape: str, body: list[str], decorator: str) -> str:
 def _statement(writer: Writer, node: int, name: str) -> list[str]:
     """Writes a node in one line, or in as few as fit."""
     transform = writer.reading.transforms[node]
-    whole = f"{name} = {writer.expression(node).text}"
-    if len(whole) <= _ROOM:
+    # Operations that repeat what stands to their left are written one by one: it doubles with each.
+    repeats = any(row.flax.count("{x}") > 1 for row, _ in writer.reading.operands[node])
+    if not repeats and len(whole := f"{name} = {writer.expression(node).text}") <= _ROOM:
         return [whole]
     lines, terms = [], writer.terms(node)
     for place, operand in enumerate(writer.reading.operands[node]):
@@ -277,7 +311,8 @@ def _rows_only(reading: Reading, sizes: _Sizes) -> bool:
         return False
     factors, rows = set(), {0}
     for node, operands in reading.edges.items():
-        if reading.transforms[node].shape_rule != "same" or sizes.shapes[node][0] != 1:
+        transform = reading.transforms[node]  # code of it may name the axis of rows, -2
+        if transform.shape_rule != "same" or "-2" in transform.flax or sizes.shapes[node][0] != 1:
             return False
         chain = [source for row, source in operands if row.code == MATMUL]
         factors.update(chain[1:])

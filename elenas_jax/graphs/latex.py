@@ -8,7 +8,7 @@ import re
 import textwrap
 
 from elenas_jax.graphs.computation import ComputationGraph
-from elenas_jax.graphs.statements import ATOM, Notation, Text, Writer, read
+from elenas_jax.graphs.statements import ATOM, SUM, Form, Notation, Text, Writer, call, read
 from elenas_jax.ops import Combining, Transforming
 
 _OPERATORS = {"@": " ", "*": r" \odot "}
@@ -16,10 +16,10 @@ _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "max": r"\max"}
 _SPELLINGS = {"relu": "ReLU", "gelu": "GELU"}  # of functions that have no command
 # Transforms that are not written as a function. A square is elementwise, so no power of a matrix.
 _FORMS = {
-    "transpose": r"{x}^{{\top}}",
-    "one_minus": "1 - {x}",
-    "negate": "-{x}",
-    "square": r"{x}^{{\odot 2}}",
+    "transpose": Form(r"{x}^{{\top}}", encloses=False),
+    "one_minus": Form("1 - {x}", SUM, encloses=False),
+    "negate": Form("-{x}", SUM, encloses=False),
+    "square": Form(r"{x}^{{\odot 2}}", encloses=False),
 }
 _SIGNS = (" + ", " - ", r" \odot ")
 _ROOM = 80  # characters of a line as they are seen, about what an A4 page holds
@@ -32,8 +32,8 @@ def _function(row: Combining | Transforming) -> str:
 
 _LATEX = Notation(
     operator=lambda symbol: _OPERATORS.get(symbol, f" {symbol} "),
-    function=_function,
-    transform=lambda row: _FORMS.get(row.name) or _doubled_braces(_function(row)) + "({x})",
+    combine=lambda row: call(_function(row), "x", "y"),
+    transform=lambda row: _FORMS.get(row.name) or call(_function(row), "x"),
     delayed=lambda name, steps: f"{name}^{{(t-{steps})}}",
 )
 
@@ -111,13 +111,9 @@ class _LatexWriter(Writer):
 
     def transform(self, row: Transforming, text: Text) -> Text:
         has_superscript = re.search(r"\^\{[^{}]*\}$", text.text)
-        if has_superscript and text.level == ATOM and "^" in self.notation.transform(row):
+        if has_superscript and text.level == ATOM and "^" in self.notation.transform(row).text:
             text = Text(f"{{{text.text}}}")
         return super().transform(row, text)
-
-
-def _doubled_braces(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _broken(line: str) -> list[str]:
@@ -145,6 +141,7 @@ def _seen(text: str) -> int:
 
 
 def _escaped(text: str) -> str:
-    """Writes plain text so that LaTeX prints it as it is."""
+    """Writes plain text so that LaTeX prints it as it is, with a space for what cannot be printed."""
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)

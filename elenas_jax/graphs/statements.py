@@ -22,7 +22,7 @@ MAX_INLINED_OPERANDS = 3  # larger nodes get a statement of their own
 
 # How tightly an expression holds together, loosest first.
 SUM, PRODUCT, CHAIN, ATOM = range(4)
-OPERATORS = {"@": CHAIN, "*": PRODUCT, "/": PRODUCT, "+": SUM, "-": SUM}
+OPERATORS = {"@": CHAIN, "*": PRODUCT, "+": SUM, "-": SUM}
 
 
 class Text(NamedTuple):
@@ -59,13 +59,27 @@ class Reading(NamedTuple):
     parameters: dict[int, bool]  # initial nodes of the network; True where a product reads it
 
 
+class Form(NamedTuple):
+    """How an operation is written."""
+
+    text: str  # format of `{x}`, and of `{y}` if it takes two operands
+    level: int = ATOM  # of the whole
+    encloses: bool = True  # operands stand between brackets or commas and need none of their own
+
+
 class Notation(NamedTuple):
     """How expressions are written."""
 
     operator: Callable[[str], str]  # symbol of an infix operation -> text between operands
-    function: Callable[[Combining], str]  # name of a combining operation that is no operator
-    transform: Callable[[Transforming], str]  # format of `{x}`
+    combine: Callable[[Combining], Form]  # of a combining operation that is no operator
+    transform: Callable[[Transforming], Form]
     delayed: Callable[[str, int], str]  # name, steps -> text
+
+
+def call(function: str, *operands: str) -> Form:
+    """Returns the form `function({x}, {y})` of these operands."""
+    function = function.replace("{", "{{").replace("}", "}}")
+    return Form(f"{function}({', '.join(f'{{{operand}}}' for operand in operands)})")
 
 
 _liveness = jax.jit(liveness)
@@ -189,6 +203,7 @@ def _name(
     size: dict[int, int] = {}  # operands of nodes that are written where they are read
     for node in order[:-1]:
         num_operands = sum(size.get(operand.value.node, 1) for operand in operands[node])
+        num_operands *= transforms[node].flax.count("{x}")  # it is written that often
         short = transforms[node].name in ("identity", "transpose") or len(operands[node]) == 1
         once = reads[Value(node)] == 1 and node not in remembered
         if short and once and num_operands <= MAX_INLINED_OPERANDS:
@@ -264,7 +279,7 @@ class Writer:
     def join(self, left: Text, row: Combining, right: Text) -> Text:
         """Writes what a combining operation does to all that stands to its left and one operand."""
         if row.symbol not in OPERATORS:
-            return Text(f"{self.notation.function(row)}({left.text}, {right.text})")
+            return _filled(self.notation.combine(row), x=left, y=right)
         level = OPERATORS[row.symbol]
         if level != SUM and left.level not in (level, ATOM):
             left = _enclosed(left)
@@ -277,11 +292,7 @@ class Writer:
         """Writes a transforming operation."""
         if row.name == "identity":
             return text
-        form = self.notation.transform(row)
-        if "({x}" not in form:
-            text = text if text.level == ATOM else _enclosed(text)
-        level = ATOM if "({x}" in form or form.startswith("{x}") else SUM
-        return Text(form.format(x=text.text), level)
+        return _filled(self.notation.transform(row), x=text)
 
 
 def _is_factor(operand: Operand) -> bool:
@@ -290,3 +301,9 @@ def _is_factor(operand: Operand) -> bool:
 
 def _enclosed(text: Text) -> Text:
     return Text(f"({text.text})")
+
+
+def _filled(form: Form, **operands: Text) -> Text:
+    if not form.encloses:
+        operands = {key: text if text.level == ATOM else _enclosed(text) for key, text in operands.items()}
+    return Text(form.text.format(**{key: text.text for key, text in operands.items()}), form.level)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from elenas_jax.ops.table import Combining, Extent, Transforming, by_name
+from elenas_jax.ops.templates import is_template
 
 
 def _transpose(value: jax.Array, _: Extent) -> jax.Array:
@@ -49,7 +50,7 @@ COMBINING = [
     Combining("add", 3, "+", "#2a8f3c", jnp.add, "elementwise"),
     Combining("recursion", 4, "+", "#c22f3b", jnp.add, "elementwise", delayed=True),
     Combining("subtract", 5, "-", "#7b4fb0", jnp.subtract, "elementwise", alone="negate"),
-    Combining("max", 6, "max", "#8a5a3c", jnp.maximum, "elementwise"),
+    Combining("max", 6, "max", "#8a5a3c", jnp.maximum, "elementwise", flax="jnp.maximum({x}, {y})"),
 ]
 
 TRANSFORMING = [
@@ -147,13 +148,16 @@ def add_operation(row: Combining | Transforming) -> None:
     on with by processes that have added it, at the same code.
 
     Raises:
-      ValueError: if its name is taken, its code is not the next one or its shape rule is unknown.
+      ValueError: if its name is taken, its code is not the next one, its shape rule is unknown, its symbol is
+        empty or an operator's, or it cannot be written as code.
       RuntimeError: if it comes too late.
     """
     is_combining = isinstance(row, Combining)
     table: list = COMBINING if is_combining else TRANSFORMING
     names: dict = COMBINING_BY_NAME if is_combining else TRANSFORMING_BY_NAME
     rules = ("elementwise",) if is_combining else ("same", "transpose", "one_row")
+    operands = ("x", "y") if is_combining else ("x",)
+    operators = [each.symbol for each in COMBINING if each.symbol and not each.flax]
     if "elenas_jax.graphs" in sys.modules:
         raise RuntimeError(
             f"Operation {row.name!r} comes too late: restart Python and add it before importing anything of "
@@ -166,6 +170,16 @@ def add_operation(row: Combining | Transforming) -> None:
     if row.shape_rule not in rules:
         raise ValueError(
             f"Operation {row.name!r} has shape rule {row.shape_rule!r}; allowed are {', '.join(rules)}."
+        )
+    if not row.symbol or row.symbol in operators:
+        raise ValueError(
+            f"Operation {row.name!r} has symbol {row.symbol!r}; it must be a function's name, such as 'max'."
+        )
+    if not is_template(row.flax, operands):
+        raise ValueError(
+            f"Operation {row.name!r} has flax={row.flax!r}; it must be a Python expression of "
+            f"{' and '.join(f'{{{operand}}}' for operand in operands)}, outside lambdas and comprehensions, "
+            "that knows no names but jax, jnp and Python's own."
         )
     table.append(row)
     names[row.name] = row

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elenas_jax.graphs import ComputationGraph, from_edges, pack_params, unpack_params
-from elenas_jax.graphs.export import equations, flax_source, parameter_names
+from elenas_jax.graphs import ComputationGraph, from_edges, pack_params, statements, unpack_params
+from elenas_jax.graphs.export import _PYTHON, equations, flax_source, parameter_names
 from elenas_jax.graphs.known_blocks import KNOWN_BLOCKS
+from elenas_jax.graphs.statements import OPERATORS, Reading, Text, Writer
 from elenas_jax.ops import COMBINING, TRANSFORMING
 from tests import reference
 from tests.graphs.known_programs import (
@@ -229,6 +231,9 @@ def test_every_combining_operation_is_written(row):
 
 
 def test_names_of_parameters():
+    graph = graph_of(5, "0 2 matmul, 1 2 matmul, 3 4 matmul, 2 4 add, 4 4 relu")
+    assert equations(graph) == "y = relu(x W1 + W2)"
+    assert parameter_names(graph) == {1: "W1", 3: "W2"}  # also where nothing stands to its left
     assert parameter_names(KNOWN_BLOCKS["elena2"]) == {1: "W1", 3: "b1", 5: "b2", 7: "W2"}
 
 
@@ -255,7 +260,7 @@ def test_mistakes_are_told():
         equations(graph, head="dense")
     with pytest.raises(ValueError, match="head is 'dense'"):
         flax_source(graph, "Block", head="dense")
-    for name in ("my block", "class", "nn", ""):
+    for name in ("my block", "class", "", "nn", "jnp", "np", "unflatten_dict", "params", "__init__"):
         with pytest.raises(ValueError, match=re.escape(repr(name))):
             flax_source(graph, name)
     num_nodes, edges, _ = BY_HAND["widths that must be equal"]
@@ -349,3 +354,91 @@ def test_widths_of_a_source_are_fields():
 def test_source_needs_only_jax_and_flax(name):
     imports = [line for line in exported_block(name, "linear").splitlines() if "import" in line]
     assert set(imports) <= {"import flax.linen as nn", "import jax", "import jax.numpy as jnp"}
+
+
+def _leaky(x):
+    return np.maximum(x, 0.1 * x)
+
+
+# Code of operations that are not the package's: templates and what they are.
+AWKWARD = {
+    "{x} * jnp.tanh({x})": lambda x: x * np.tanh(x),
+    "jnp.maximum({x}, 0.1 * {x})": _leaky,
+    "{x} + 1": lambda x: x + 1,
+    "2 - {x}": lambda x: 2 - x,
+    "-{x} * 2": lambda x: -x * 2,
+    "{x} ** 2": lambda x: x**2,
+    "0.5 * {x}": lambda x: 0.5 * x,
+    "jnp.tanh({x}) - 1": lambda x: np.tanh(x) - 1,
+    "jnp.tanh({x})": np.tanh,
+    "jnp.tanh({x} - 1)": lambda x: np.tanh(x - 1),
+    "jnp.sum({x}, axis=0, keepdims=True) / 2 + {x}": lambda x: np.sum(x, axis=0, keepdims=True) / 2 + x,
+    "{x}.T": lambda x: x.T,
+    "{x}[::-1]": lambda x: x[::-1],
+    "1.0 * ({x} > 0)": lambda x: 1.0 * (x > 0),
+    "{x} if jnp.ndim({x}) else 0": lambda x: x,
+    "(lambda v: v - 1)({x})": lambda x: x - 1,
+}
+AWKWARD_PAIRS = {
+    "{x} + {y} - {x} * {y}": lambda x, y: x + y - x * y,
+    "jnp.where({x} < {y}, {x}, {y})": np.minimum,
+    "jnp.maximum({x}, {y})": np.maximum,
+    "jnp.maximum({x}, 2 * {y})": lambda x, y: np.maximum(x, 2 * y),
+    "{x} - 0.5 * {y}": lambda x, y: x - 0.5 * y,
+    "{y} if jnp.ndim({x}) else {x}": lambda x, y: y,
+}
+ORDINARY = {"@": np.matmul, "*": np.multiply, "+": np.add, "-": np.subtract}
+
+
+def _draw_expression(writer, rng, depth):
+    """Returns a random expression as text, and what its operations make of the values themselves."""
+    if depth == 0 or rng.random() < 0.1:
+        name = str(rng.choice(list("abc")))
+        return Text(name), VALUES[name]
+    left, of_left = _draw_expression(writer, rng, depth - 1)
+    if rng.random() < 0.5:
+        template = str(rng.choice(list(AWKWARD)))
+        row = TRANSFORMING[-1]._replace(name="another", flax=template)
+        return writer.transform(row, left), AWKWARD[template](of_left)
+    right, of_right = _draw_expression(writer, rng, depth - 1)
+    if rng.random() < 0.5:
+        template = str(rng.choice(list(AWKWARD_PAIRS)))
+        row = COMBINING[-1]._replace(name="another", symbol="another", flax=template)
+        return writer.join(left, row, right), AWKWARD_PAIRS[template](of_left, of_right)
+    symbol = str(rng.choice(list(ORDINARY)))
+    row = next(row for row in COMBINING if row.symbol == symbol)
+    return writer.join(left, row, right), ORDINARY[symbol](of_left, of_right)
+
+
+VALUES = dict(zip("abc", np.random.default_rng(1).normal(0.0, 0.7, (3, 3, 3))))
+
+
+def test_code_of_any_operations_in_each_other_is_what_they_compute():
+    assert set(ORDINARY) == set(OPERATORS)
+    writer = Writer(Reading(2, False, frozenset(), {}, {}, {}, (2,), {}), _PYTHON)
+    rng = np.random.default_rng(0)
+    scope = {"jnp": np, "jax": SimpleNamespace()} | VALUES
+    for _ in range(1500):
+        text, expected = _draw_expression(writer, rng, 3)
+        found = eval(text.text, dict(scope))
+        largest = max(1.0, float(np.max(np.abs(expected))))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * largest, err_msg=text.text)
+
+
+def test_operations_that_repeat_their_operand_stay_short(monkeypatch):
+    """The same functions as in the tables, written so that each doubles what it is given."""
+    repeating = {
+        "relu": "{x} * ({x} > 0)",
+        "square": "{x} * {x}",
+        "max": "jnp.where({x} > {y}, {x}, {y})",
+    }
+    for table in ("TRANSFORMING", "COMBINING"):
+        rows = [row._replace(flax=repeating.get(row.name, row.flax)) for row in getattr(statements, table)]
+        monkeypatch.setattr(statements, table, rows)
+    edges = "0 2 matmul, 1 2 matmul, " + ", ".join(f"{node} 2 max" for node in range(3, 19, 2))
+    chain = [(node, "square" if node % 4 else "relu") for node in range(2, 18, 2)]
+    edges += "".join(f", {node} {node} {name}, {node} {node + 2} add" for node, name in chain)
+    edges += ", 18 18 tanh, 18 20 recursion, 20 18 subtract"
+    widths = {"in_features": 3, "out_features": 2, "hidden_features": 4, "head": "linear"}
+    source = check_against_the_reference(graph_of(21, edges).edges, widths)
+    assert "jnp.where(" in source and len(source) < 4000

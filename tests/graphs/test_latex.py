@@ -149,6 +149,12 @@ def test_documents_say_what_letters_mean():
         assert text.count(r"\begin") == text.count(r"\end") and text.count("$") % 2 == 0
 
 
+def test_what_a_title_cannot_print_is_a_space():
+    text = latex_document(KNOWN_BLOCKS["elman"], title="a\x00b\x1b[1m\nc\td\u2028e\x7f\udcff é")
+    assert r"\section*{a b [1m c d e   é}" in text
+    assert all(sign.isprintable() or sign == "\n" for sign in text)
+
+
 def test_what_is_no_network_is_refused():
     with pytest.raises(ValueError, match="no path from input"):
         latex(from_edges(3, [(1, 2, "add")]))

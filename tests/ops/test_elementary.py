@@ -1,5 +1,8 @@
-"""Adding an operation. Whether it works afterwards, in a process of its own, a notebook shows."""
+"""Adding an operation: what is refused, and that what is added works, in a process of its own."""
 
+import pathlib
+import re
+import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -11,7 +14,9 @@ from elenas_jax.ops import COMBINING, OPERATION_SETS, TRANSFORMING, Combining, T
 SINE = Transforming(
     "sine", len(TRANSFORMING), "sin", "#ffd7a8", lambda x, _: jnp.sin(x), "jnp.sin({x})", "same"
 )
-MINIMUM = Combining("min", len(COMBINING), "min", "#8a5a3c", jnp.minimum, "elementwise")
+MINIMUM = Combining(
+    "min", len(COMBINING), "min", "#8a5a3c", jnp.minimum, "elementwise", flax="jnp.minimum({x}, {y})"
+)
 
 
 @pytest.mark.parametrize("row", (SINE, MINIMUM))
@@ -32,11 +37,26 @@ def test_an_operation_that_comes_too_late_is_refused(row):
             "shape rule 'elementwise'; allowed are same, transpose, one_row",
         ),
         (MINIMUM._replace(shape_rule="same"), "shape rule 'same'; allowed are elementwise"),
+        *(
+            (MINIMUM._replace(symbol=sign), f"'min' has symbol {sign!r}; it must be")
+            for sign in ("+", "@", "")
+        ),
+        (SINE._replace(symbol="*"), "'sine' has symbol '*'; it must be a function's name"),
+        (
+            MINIMUM._replace(flax=""),
+            "'min' has flax=''; it must be a Python expression of {x} and {y}, outside",
+        ),
+        (MINIMUM._replace(flax="jnp.sin({x})"), "'min' has flax='jnp.sin({x})'"),
+        (
+            SINE._replace(flax="jnp.sin(x)"),
+            "flax='jnp.sin(x)'; it must be a Python expression of {x}, outside",
+        ),
+        (SINE._replace(flax="np.sin({x})"), "that knows no names but jax, jnp and Python's own"),
     ),
 )
 def test_rows_that_fit_no_table_are_refused(row, message, monkeypatch):
     monkeypatch.delitem(sys.modules, "elenas_jax.graphs")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         add_operation(row)
 
 
@@ -55,6 +75,13 @@ def test_rows_are_appended_to_their_table_and_to_the_extended_set(monkeypatch):
     assert now.TRANSFORMING_BY_NAME["sine"] is SINE and now.COMBINING_BY_NAME["min"] is MINIMUM
     assert now.OPERATION_SETS["extended"] == ((*before[0], "min"), (*before[1], "sine"))
     assert now.OPERATION_SETS["paper"] == OPERATION_SETS["paper"]
+
+
+def test_added_operations_are_drawn_computed_and_exported():
+    script = pathlib.Path(__file__).parent / "added_operations.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "all agree\n"
 
 
 def _name(table):
