@@ -11,31 +11,21 @@ import functools
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from elenas_jax.evaluation import parallel
-from elenas_jax.evaluation.retraining import (
-    Recipe,
-    Trainer,
-    eval_streams,
-    interface_of,
-    make_trainer,
-    steps_per_epoch,
-    streams_of,
-)
-from elenas_jax.evaluation.stacked import Stacking, make_stack, widest
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.retrain_config import FREE_KEYS, changed_settings
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import prepare, stopping
-from elenas_jax.experiment.training_jobs import Job, Jobs, load_params, summarise
+from elenas_jax.experiment.training_jobs import Jobs, load_params
+from elenas_jax.experiment.tuning import Stacks, number, seed_jobs, tune
 from elenas_jax.graphs import ComputationGraph, canonical_hash, equations
 from elenas_jax.spaces.elenas import to_json
 from elenas_jax.tasks.datasets import load_dataset
@@ -83,27 +73,27 @@ def retrain(
     done = run.path / "result.json"
     if files.check_same_config(run, kept, _FREE_KEYS) and done.exists():
         result = files.read_json(done)
+        if not isinstance(result, dict) or not result.keys() >= _RESULT_KEYS:
+            raise files.RunError(f"{done} is damaged; delete it to test again what was trained.")
         if result["planned"] == config["seeds"]:
             console.print(f"Nothing to do: {done} is there.", soft_wrap=True)
             return result
-    stacks = _Stacks(graph, config, dataset, devices)
+    stacks = Stacks(graph, config, dataset, devices)
     for depth in config["tuning"]["depths"]:
         stacks.check(depth)
     console.print(dataset.note, soft_wrap=True)
     with files.locked(run):
         files.check_same_config(run, kept, _FREE_KEYS)
         files.write_json(run.config, kept)
-        sessions = files.read_json(run.provenance)["sessions"] if run.provenance.exists() else []
-        sessions.append(files.session(parallel.describe_devices(devices)))
-        files.write_json(run.provenance, {"seed": config["seed"], "sessions": sessions})
+        _add_session(run, devices)
 
         def stop_asked() -> None:
             console.print("stopping; what was trained is kept; Ctrl-C again to stop at once")
 
         with stopping(stop_asked) as stop_requested:
             jobs = Jobs(run.path, functools.partial(console.print, soft_wrap=True), stop_requested)
-            best = _tune(jobs, stacks, console)
-            seeds = best and jobs.run(_seed_jobs(stacks, best, jobs), stacks.trainer, dataset, devices)
+            best = tune(jobs, stacks, console)
+            seeds = best and jobs.run(seed_jobs(stacks, best, jobs), stacks.trainer, dataset, devices)
         if not seeds:
             return None
         if jobs.seconds() > 66 * config["minutes"]:
@@ -119,6 +109,18 @@ def retrain(
 
 
 _FREE_KEYS = (*FREE_KEYS, "block.equations", "block.graph.num_nodes", "block.graph.edges")
+
+
+# Of result.json, what `last_line` reads.
+_RESULT_KEYS = {"block", "task", "metric", "parameters", "valid", "test", "seeds", "planned"}
+
+
+def _add_session(run: files.RunDir, devices: int) -> None:
+    provenance = files.read_json(run.provenance) if run.provenance.exists() else {"sessions": []}
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("sessions"), list):
+        raise files.RunError(f"{run.provenance} is damaged: delete it to begin a new one.")
+    provenance["sessions"].append(files.session(parallel.describe_devices(devices)))
+    files.write_json(run.provenance, provenance)
 
 
 def _prepare(config: Mapping[str, Any], console: Console) -> int:
@@ -160,150 +162,7 @@ def _digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-class _Stacks:
-    """Networks and trainers of one block and one data set."""
-
-    def __init__(
-        self, graph: ComputationGraph, config: Mapping[str, Any], dataset: Dataset, devices: int
-    ) -> None:
-        self.graph, self.config, self.dataset, self.devices = graph, config, dataset, devices
-        self.interface = interface_of(dataset, config["recipe"]["bptt"])
-
-    def check(self, depth: int) -> None:
-        """Raises ConfigError for a block that cannot be stacked like this."""
-        try:
-            network = make_stack(self.graph, self.stacking(depth), self.interface)
-            if self.dataset.time_steps is None:
-                if not jax.tree.leaves(_states(network, self.interface)):
-                    raise ValueError(
-                        "Language modelling takes recurrent blocks only: this one sees the whole sequence, "
-                        "the word that it is to predict included."
-                    )
-                bptt, valid = self.interface.time_steps, np.asarray(self.dataset.valid)
-                streams_of(valid, eval_streams(valid, bptt), bptt)
-                for size in self.config["tuning"]["batch_sizes"]:
-                    streams_of(np.asarray(self.dataset.train), size, bptt)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-
-    @functools.cache  # noqa: B019 (lives as long as the session)
-    def stacking(self, depth: int) -> Stacking:
-        stack = self.config["stack"]
-        stacking = Stacking(depth, stack["width"], stack["dropout"], stack["norm"], stack["residual"])
-        if stack["max_parameters"]:
-            width = widest(self.graph, stacking, self.interface, stack["max_parameters"])
-            stacking = stacking._replace(width=width)
-        return stacking
-
-    def recipe(self, batch_size: int) -> Recipe:
-        recipe = self.config["recipe"]
-        return Recipe(batch_size, recipe["weight_decay"], recipe["clip"], recipe["bptt"])
-
-    def most_steps(self, batch_size: int) -> int:
-        epoch = steps_per_epoch(self.dataset, self.recipe(batch_size))
-        return max(1, round(self.config["recipe"]["max_epochs"] * epoch))
-
-    def trainer(self, job: Job, device: int) -> Trainer:
-        return self.trainer_of(job.depth, job.batch_size, device)
-
-    @functools.cache  # noqa: B019
-    def trainer_of(self, depth: int, batch_size: int, device: int) -> Trainer:
-        network = make_stack(self.graph, self.stacking(depth), self.interface)
-        return make_trainer(network, self.dataset, self.recipe(batch_size), device)
-
-
-def _states(network: Any, interface: Any) -> Any:
-    """Returns shapes of what the blocks carry from one piece of text to the next."""
-    inputs = np.zeros((1, interface.time_steps), np.int32)
-
-    def states(key):
-        params, nothing = network.init(key)
-        return network.apply(params, nothing, inputs)[1]
-
-    return jax.eval_shape(states, jax.random.key(0))
-
-
-def _tune(jobs: Jobs, stacks: _Stacks, console: Console) -> dict[str, Any] | None:
-    """Returns the record of the best trial, or None if it was stopped.
-
-    Learning rates are tried at the first depth and batch size, then other depths and sizes at the best rate.
-    Trials that do not fit into their share of the time are left out, which is said; those begun are not.
-
-    Raises:
-      ConfigError: if every trial diverged.
-    """
-    tuning = stacks.config["tuning"]
-    depths, sizes, rates = tuning["depths"], tuning["batch_sizes"], tuning["learning_rates"]
-    others = [(depth, sizes[0]) for depth in depths[1:]] + [(depths[0], size) for size in sizes[1:]]
-    if len(rates) + len(others) == 1:
-        return {"depth": depths[0], "batch_size": sizes[0], "learning_rate": rates[0]}
-    whole = 60 * stacks.config["minutes"] * tuning["share"]
-    waves = sum(-(-count // stacks.devices) for count in (len(rates), len(others)))
-    tried: list[dict[str, Any]] = []
-
-    def run(settings: list[tuple[int, int, float]], sharing: int) -> bool:
-        """Runs trials, as many at a time as there are devices; returns whether it was not stopped."""
-        for first in range(0, len(settings), stacks.devices):
-            wave = settings[first : first + stacks.devices]
-            trials = [
-                _trial(stacks, len(tried) + place, each, whole / waves, sharing)
-                for place, each in enumerate(wave)
-            ]
-            late = bool(tried) and jobs.seconds() >= whole
-            if late and not any(jobs.has_begun(trial.name) for trial in trials):
-                left_out = [trial.described() for trial in trials]
-                console.print(f"No time to try {'; '.join(left_out)}.", soft_wrap=True)
-                continue
-            for trial in trials:
-                console.print(f"{trial.name}: {trial.described()}")
-            records = jobs.run(trials, stacks.trainer, stacks.dataset, stacks.devices)
-            if records is None:
-                return False
-            tried.extend(records)
-        return True
-
-    def best() -> dict[str, Any]:
-        better = stacks.trainer(_trial(stacks, 0, (depths[0], sizes[0], rates[0]), 0.0, 1), 0).is_better
-        found = tried[0]
-        for each in tried[1:]:
-            found = each if better(_number(each["valid"]), _number(found["valid"])) else found
-        return found
-
-    if not run([(depths[0], sizes[0], rate) for rate in rates], -(-len(rates) // stacks.devices)):
-        return None
-    rate = best()["learning_rate"]
-    if not run([(depth, size, rate) for depth, size in others], 1):
-        return None
-    if best()["valid"] is None:
-        raise ConfigError("Every trial diverged; try smaller tuning.learning_rates, or stack.norm=True.")
-    return best()
-
-
-def _trial(
-    stacks: _Stacks, number: int, settings: tuple[int, int, float], seconds: float, sharing: int
-) -> Job:
-    evaluations = max(1, stacks.config["recipe"]["evaluations"] // 2)
-    # Its seed is none of those that are trained and tested.
-    seed, most = stacks.config["seed"], stacks.most_steps(settings[1])
-    return Job(f"trial_{number}", *settings, seed, seconds, sharing, evaluations, most)
-
-
-def _seed_jobs(stacks: _Stacks, best: Mapping[str, Any], jobs: Jobs) -> list[Job]:
-    """Returns the trainings that share what is left of the time."""
-    config = stacks.config
-    waves = -(-config["seeds"] // stacks.devices)
-    seconds = max(0.0, 60 * config["minutes"] - jobs.seconds()) / waves
-    settings = (best["depth"], best["batch_size"], best["learning_rate"])
-    most, evaluations = stacks.most_steps(best["batch_size"]), config["recipe"]["evaluations"]
-    return [
-        Job(f"seed_{n}", *settings, config["seed"] + 1 + n, seconds, waves, evaluations, most)
-        for n in range(config["seeds"])
-    ]
-
-
-def _test(
-    jobs: Jobs, seeds: list[dict[str, Any]], stacks: _Stacks, kept: Mapping[str, Any]
-) -> dict[str, Any]:
+def _test(jobs: Jobs, seeds: list[dict[str, Any]], stacks: Stacks, kept: Mapping[str, Any]) -> dict[str, Any]:
     """Measures the best weights of every seed on test data, which no training or choice has used."""
     sound = [each for each in seeds if each["valid"] is not None]
     if not sound:
@@ -333,14 +192,9 @@ def _test(
     }
 
 
-def _number(value: float | None) -> float:
-    """NaN is null in JSON."""
-    return float("nan") if value is None else value
-
-
 def last_line(result: Mapping[str, Any]) -> str:
     """Says in one line what came out: block, parameters, validation and test metric."""
-    valid, test = (summarise([_number(each) for each in result[split]]) for split in ("valid", "test"))
+    valid, test = (summarise([number(each) for each in result[split]]) for split in ("valid", "test"))
     count, planned = result["seeds"], result["planned"]
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     seeds += f"; {planned - count} diverged" if planned > count else ""
@@ -348,3 +202,11 @@ def last_line(result: Mapping[str, Any]) -> str:
         f"{result['block']['name']} on {result['task']['name']}: {result['parameters']:,} parameters, "
         f"validation {result['metric']} {valid}, test {result['metric']} {test} ({seeds})"
     )
+
+
+def summarise(values: Sequence[float]) -> str:
+    """Returns mean ± standard deviation, or the one number."""
+    text = f"{np.mean(values):.4f}" if np.mean(values) < 10 else f"{np.mean(values):.2f}"
+    if len(values) == 1:
+        return text
+    return f"{text} ± {np.std(values):.4f}" if np.mean(values) < 10 else f"{text} ± {np.std(values):.2f}"

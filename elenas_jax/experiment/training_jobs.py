@@ -6,10 +6,13 @@ or a slower one.
 """
 
 import math
+import os
 import queue
 import shutil
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.retraining import SEGMENT_STEPS, Course, RetrainState, Trainer
@@ -77,12 +81,16 @@ class Jobs:
         self._lock, self._began, self._failed = threading.Lock(), time.perf_counter(), threading.Event()
         self.stop_requested = lambda: stop_requested() or self._failed.is_set()
         self._file, self._plan_file = folder / "trainings.json", folder / "plan.json"
-        self._known: dict[str, Any] = read_json(self._file) if self._file.exists() else {}
+        self._known = _read_objects(self._file)
         plan = read_json(self._plan_file) if self._plan_file.exists() else {}
-        self._lengths = {
-            name: Length(*length) for name, length in plan.get("segments, evaluations", {}).items()
-        }
-        self._seconds = plan.get("seconds", 0.0)
+        try:
+            lengths = plan.get("segments, evaluations", {})
+            self._lengths = {name: Length(*map(int, length)) for name, length in lengths.items()}
+            self._seconds, self._chosen = float(plan.get("seconds", 0.0)), plan.get("chosen")
+            if self._chosen is not None and self._chosen not in self._known:
+                raise ValueError(f"it chose {self._chosen!r}, which {self._file.name} does not have")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RunError(f"{self._plan_file} is damaged ({error}); start in a new folder.") from error
 
     def run(
         self, jobs: Sequence[Job], trainer_of: Callable[[Job, int], Trainer], dataset: Dataset, devices: int
@@ -117,6 +125,16 @@ class Jobs:
     def has_begun(self, name: str) -> bool:
         return name in self._known
 
+    def chosen(self) -> dict[str, Any] | None:
+        """Returns the record of the training whose settings were chosen, None before the choice."""
+        return None if self._chosen is None else self._known[self._chosen]
+
+    def choose(self, name: str) -> None:
+        """Writes down whose settings are chosen, once and for all sessions."""
+        with self._lock:
+            self._chosen = name
+            self._write_plan()
+
     def seconds(self) -> float:
         """Returns how long the folder has been worked on, in all sessions."""
         return self._seconds + time.perf_counter() - self._began
@@ -133,7 +151,8 @@ class Jobs:
 
     def _write_plan(self) -> None:
         seconds = round(self.seconds(), 1)
-        write_json(self._plan_file, {"segments, evaluations": self._lengths, "seconds": seconds})
+        plan = {"segments, evaluations": self._lengths, "seconds": seconds, "chosen": self._chosen}
+        write_json(self._plan_file, plan)
 
     def _train(self, job: Job, trainer: Trainer, dataset: Dataset) -> dict[str, Any] | None:
         began = time.perf_counter()
@@ -250,16 +269,22 @@ def _best_place(curve: np.ndarray, trainer: Trainer) -> int | None:
 
 
 def save_params(path: Path, params: PyTree) -> None:
-    """Writes parameters under names like `block_0/W1`; a kill leaves the old file or the new one."""
-    flat = {
-        "/".join(str(each.key) for each in where): np.asarray(leaf)
-        for where, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes parameters under names like `block_0/W1`; a kill leaves the old file or the new one.
+
+    Raises:
+      RunError: if the file cannot be written.
+    """
+    flat: dict[str, Any] = flatten_dict(params, sep="/")
     draft = path.with_name(f".{path.name}.tmp")
-    with open(draft, "wb") as file:
-        np.savez(file, **flat)  # type: ignore[arg-type]  # mypy takes names for the keyword allow_pickle
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as file:
+            np.savez(file, **flat)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def load_params(path: Path) -> dict[str, Any]:
@@ -268,26 +293,18 @@ def load_params(path: Path) -> dict[str, Any]:
     Raises:
       RunError: if the file cannot be read.
     """
-    params: dict[str, Any] = {}
     try:
-        arrays = np.load(path)
-    except (OSError, ValueError) as error:
+        with np.load(path) as arrays:
+            return unflatten_dict(dict(arrays), sep="/")
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(
-            f"Cannot read {path} ({type(error).__name__}); delete the folder to train anew."
+            f"Cannot read {path} ({type(error).__name__}); start in a new folder to train anew."
         ) from error
-    with arrays:
-        for name in arrays.files:
-            node: dict[str, Any] = params
-            *parents, last = name.split("/")
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            node[last] = arrays[name]
-    return params
 
 
-def summarise(values: Sequence[float]) -> str:
-    """Returns mean ± standard deviation, or the one number."""
-    text = f"{np.mean(values):.4f}" if np.mean(values) < 10 else f"{np.mean(values):.2f}"
-    if len(values) == 1:
-        return text
-    return f"{text} ± {np.std(values):.4f}" if np.mean(values) < 10 else f"{text} ± {np.std(values):.2f}"
+def _read_objects(path: Path) -> dict[str, Any]:
+    """Returns the records of a file, by name; none if there is no such file."""
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise RunError(f"{path} is damaged: it must hold an object of objects; start in a new folder.")
+    return found

@@ -1,7 +1,10 @@
 """Retraining from end to end on a toy: what is written, going on after a stop, test data read once."""
 
 import ast
+import errno
+import functools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +18,11 @@ from rich.console import Console
 from elenas_jax.evaluation import parallel
 from elenas_jax.experiment import retrain as module
 from elenas_jax.experiment import training_jobs
-from elenas_jax.experiment.retrain import last_line, retrain
+from elenas_jax.experiment.retrain import last_line, retrain, summarise
 from elenas_jax.experiment.retrain_config import check_retrain_config
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError
-from elenas_jax.experiment.training_jobs import Job, Jobs, load_params, save_params, summarise
+from elenas_jax.experiment.training_jobs import Job, Jobs, load_params, save_params
 from elenas_jax.graphs import KNOWN_BLOCKS
 from elenas_jax.tasks.records import DataError, Dataset, Split
 
@@ -32,33 +35,24 @@ def split(num, seed):
     return Split(tokens, np.eye(2, dtype=np.float32)[(tokens[:, 0] > 2).astype(int)])
 
 
-@pytest.fixture
-def toy(monkeypatch):
-    """Makes every data set a toy; returns the list of what was asked for."""
-    asked = []
+def load_toy(name, data_dir, asked=None, **settings):
+    asked = [] if asked is None else asked
+    asked.append(name)
 
     def load_test():
         asked.append("test")
         return split(40, 2)
 
-    def load(name, data_dir, **settings):
-        asked.append(name)
-        return Dataset(
-            "toy",
-            True,
-            5,
-            2,
-            4,
-            "categorical",
-            "accuracy",
-            split(64, 0),
-            split(40, 1),
-            load_test,
-            (),
-            "a toy",
-        )
+    return Dataset(
+        "toy", True, 5, 2, 4, "categorical", "accuracy", split(64, 0), split(40, 1), load_test, (), "a toy"
+    )
 
-    monkeypatch.setattr(module, "load_dataset", load)
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Makes every data set a toy; returns the list of what was asked for."""
+    asked = []
+    monkeypatch.setattr(module, "load_dataset", functools.partial(load_toy, asked=asked))
     return asked
 
 
@@ -73,6 +67,19 @@ def config_of(**changes):
         "tuning": {"depths": (1,), "batch_sizes": (16,), "learning_rates": (1e-2, 3e-2)},
     }
     return check_retrain_config(given | changes, "mnist_rows")
+
+
+ONE = config_of(seeds=1, tuning={"depths": (1,), "batch_sizes": (16,), "learning_rates": (1e-2,)})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished run folder."""
+    folder = tmp_path_factory.mktemp("done") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_dataset", load_toy)
+        run(folder, ONE)
+    return folder
 
 
 def run(folder, config=None, block="gru"):
@@ -141,8 +148,7 @@ class _Stop:
 
 
 def test_other_data_do_not_fit_the_folder(monkeypatch, tmp_path, toy):
-    config = config_of(seeds=1, tuning={"depths": (1,), "batch_sizes": (16,), "learning_rates": (1e-2,)})
-    run(tmp_path / "run", config)
+    run(tmp_path / "run", ONE)
     before = module.load_dataset
 
     def relabelled(*arguments, **settings):
@@ -151,7 +157,7 @@ def test_other_data_do_not_fit_the_folder(monkeypatch, tmp_path, toy):
 
     monkeypatch.setattr(module, "load_dataset", relabelled)
     with pytest.raises(RunError, match=r"data\.digest"):
-        run(tmp_path / "run", config)
+        run(tmp_path / "run", ONE)
 
 
 def test_what_diverges_is_no_result(monkeypatch, tmp_path, toy):
@@ -230,9 +236,8 @@ def test_bad_test_data_are_one_line(monkeypatch, tmp_path, toy):
         "load_dataset",
         lambda *given, **settings: before(*given, **settings)._replace(load_test=broken),
     )
-    config = config_of(seeds=1, tuning={"depths": (1,), "batch_sizes": (16,), "learning_rates": (1e-2,)})
     with pytest.raises(ConfigError, match=r"toy_TEST\.ts: line 3"):
-        run(tmp_path, config)
+        run(tmp_path, ONE)
 
 
 def test_the_script_uses_all_cores_and_reports_mistakes_in_one_line(tmp_path):
@@ -261,6 +266,51 @@ def test_the_script_uses_all_cores_and_reports_mistakes_in_one_line(tmp_path):
         failed = call("--block=elman", task, f"--run_dir={tmp_path / 'new'}", wrong)
         assert failed.returncode == 2 and message in failed.stderr, failed.stderr
         assert len(failed.stderr.strip().splitlines()) == 1 and not (tmp_path / "new").exists()
+
+
+def test_the_choice_of_settings_stays(toy, tmp_path, monkeypatch):
+    """A later session finds less time or more, and tries no other settings."""
+    config = config_of(seeds=1, tuning={"depths": (1,), "batch_sizes": (16,), "learning_rates": (1e-2, 3e-2)})
+    monkeypatch.setattr(Jobs, "seconds", lambda self: 1e6)  # the second rate is left out
+    first = run(tmp_path, config)
+    assert json.loads((tmp_path / "plan.json").read_text())["chosen"] == "trial_0"
+    monkeypatch.setattr(Jobs, "seconds", lambda self: 0.0)
+    more = run(tmp_path, config | {"seeds": 2})
+    assert more["valid"][:1] == first["valid"] and more["learning_rate"] == first["learning_rate"] == 1e-2
+    assert "trial_1" not in json.loads((tmp_path / "trainings.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("trainings.json", "[]", "must hold an object of objects"),
+        ("trainings.json", "", "is not JSON"),
+        ("plan.json", "[]", "plan.json is damaged"),
+        ("plan.json", '{"chosen": "trial_9"}', "chose 'trial_9'"),
+        ("provenance.json", "[]", "delete it to begin a new one"),
+        ("result.json", "[]", "delete it to test again"),
+        ("weights/seed_0.npz", "", "Cannot read .*seed_0.npz"),
+        ("weights/seed_0.npz", "PK", "Cannot read .*seed_0.npz"),
+    ],
+)
+def test_damaged_files_are_one_line(done, tmp_path, toy, name, text, message):
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    (folder / name).write_text(text)
+    if name != "result.json":
+        (folder / "result.json").unlink()
+    with pytest.raises(RunError, match=message) as error:
+        run(folder, ONE)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_one_line(toy, tmp_path, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training_jobs.np, "savez", full)
+    with pytest.raises(RunError, match=r"Cannot write .*seed_0\.npz: No space left on device"):
+        run(tmp_path / "run", ONE)
 
 
 def test_text_takes_recurrent_blocks_only(monkeypatch, tmp_path):
