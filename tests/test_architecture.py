@@ -30,7 +30,7 @@ ARROWS = {
     "analysis": ("graphs",),
 }
 # Single modules that a layer may import besides.
-EXCEPTIONS = {"analysis": ("elenas_jax.experiment.run_dir",)}
+EXCEPTIONS = {"analysis": ("elenas_jax.experiment.run_dir", "elenas_jax.experiment.best_first")}
 
 # A library and the only place that knows it: a folder or a file of the package.
 OWNERS = {

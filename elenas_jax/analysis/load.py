@@ -5,19 +5,18 @@ progress is seen at one moment. `candidates` and `evaluations` give every row, f
 """
 
 import contextlib
-import heapq
 import json
 import math
 import os
 import re
 import sqlite3
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from elenas_jax.experiment.best_first import mean_score
 from elenas_jax.experiment.run_dir import RunDir, RunError, read_json, read_metrics, run_dir
 
 SCHEMA_VERSION = 1  # of the archive, see `experiment.archive`
@@ -153,47 +152,6 @@ SELECT hash, budget, replicate, score, metrics, parameters, flops, train_steps, 
 FROM candidates WHERE status = 0 AND score IS NOT NULL GROUP BY hash, budget, replicate"""
 
 
-_VALID_BY_SCORE = """
-SELECT score, hash FROM candidates WHERE status = 0 AND score IS NOT NULL
-ORDER BY score DESC, generation, place"""
-
-_VALID_OF_HASH = """
-SELECT budget, replicate, score, generation, place, parameters FROM candidates
-WHERE hash = ? AND status = 0 AND score IS NOT NULL ORDER BY budget DESC, generation, place"""
-
-
-def ranked(connection: sqlite3.Connection) -> Iterator[tuple[float, int, int, str, int]]:
-    """Yields score, generation, place, hash and parameters of the candidates of `Run.best`, one by one.
-
-    Same order, same scores; the first ones come at once, however large the archive. The same rule as
-    `experiment.archive.ranked`, which analysis may not import.
-    """
-    waiting: list[tuple[float, int, int, str, int]] = []
-    seen: set[str] = set()
-    for highest, digest in connection.execute(_VALID_BY_SCORE):
-        # No mean is above the highest score of its candidate: what is above all rows to come is next.
-        while waiting and -waiting[0][0] > highest:
-            best = heapq.heappop(waiting)
-            yield (-best[0], *best[1:])
-        if digest not in seen:
-            seen.add(digest)
-            rows = connection.execute(_VALID_OF_HASH, (digest,)).fetchall()
-            first: dict[int, float] = {}
-            for row in rows:
-                if row["budget"] == rows[0]["budget"]:
-                    first.setdefault(row["replicate"], row["score"])
-            heapq.heappush(
-                waiting, (-_mean(list(first.values())), *rows[0][3:5], digest, rows[0]["parameters"])
-            )
-    for best in sorted(waiting):
-        yield (-best[0], *best[1:])
-
-
-def _mean(scores: list[float]) -> float:
-    """Returns the mean, in whatever order scores come, and not above them where it is rounded."""
-    return min(statistics.fmean(scores), max(scores))
-
-
 def _best(connection: sqlite3.Connection, num: int) -> tuple[list[dict], int]:
     """Returns the `num` best different valid candidates, and how many there are.
 
@@ -207,7 +165,7 @@ def _best(connection: sqlite3.Connection, num: int) -> tuple[list[dict], int]:
             group.clear()
         if not group or row["budget"] == group[0]["budget"]:
             group.append(row)
-    scores = {digest: _mean([row["score"] for row in group]) for digest, group in groups.items()}
+    scores = {digest: mean_score([row["score"] for row in group]) for digest, group in groups.items()}
     met = {digest: min(row["met"] for row in group) for digest, group in groups.items()}
     ranked = sorted(groups, key=lambda digest: (-scores[digest], met[digest]))
     best = []

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from elenas_jax.analysis.load import open_archive, ranked, read_object
+from elenas_jax.analysis.load import open_archive, read_object
 from elenas_jax.analysis.retrained import read_retrained
 from elenas_jax.analysis.tables import Table, count, duration, number
+from elenas_jax.experiment.best_first import best_first
 from elenas_jax.experiment.run_dir import RunDir, RunError, read_metrics, run_dir
 
 SEARCH, RETRAIN, TRAININGS, PRETRAINING = "search", "retrain", "trainings", "pretraining"
@@ -197,9 +198,9 @@ def _read_search(row: dict[str, Any], run: RunDir, config: Mapping[str, Any], na
     )
     if metrics or run.archive.exists():
         with open_archive(run) as connection:
-            best = next(ranked(connection), None)
+            best = next(best_first(connection), None)
         if best:
-            row.update(best_score=best[0], parameters=best[-1])
+            row.update(best_score=best.score, parameters=best.parameters)
     goal = read_object(run.path / "found.json") if "found.json" in names else None
     row["status"] = _status(run, is_finished=_is_finished(row, config, goal))
 

@@ -18,18 +18,17 @@ holds a time.
 """
 
 import contextlib
-import heapq
 import itertools
 import json
 import math
 import os
 import sqlite3
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from elenas_jax.evaluation.cache import Record
+from elenas_jax.experiment.best_first import Ranked, best_first
 from elenas_jax.experiment.run_dir import RunDir, RunError, run_dir, write_atomically
 
 SCHEMA_VERSION = 1
@@ -52,13 +51,6 @@ CREATE TABLE blocks(
 """
 # Apart from the schema, so that archives of earlier versions get it when their run goes on.
 _BY_HASH = "CREATE INDEX IF NOT EXISTS candidates_by_hash ON candidates(hash)"
-
-_VALID_BY_SCORE = """
-SELECT score, hash FROM candidates WHERE status = 0 AND score IS NOT NULL
-ORDER BY score DESC, generation, place"""
-_VALID_OF_HASH = """
-SELECT budget, replicate, score, generation, place FROM candidates
-WHERE hash = ? AND status = 0 AND score IS NOT NULL ORDER BY budget DESC, generation, place"""
 
 
 class Row(NamedTuple):
@@ -218,8 +210,8 @@ class Archive:
             connection.executemany(f"INSERT OR REPLACE INTO candidates VALUES ({marks})", rows)
             connection.executemany("INSERT OR IGNORE INTO blocks VALUES (?,?,?,?)", blocks)
 
-    def best(self) -> list[tuple[float, int, int, str]]:
-        """Returns (score, generation, place, hash) of the best `NUM_BEST` candidates, see `ranked`."""
+    def best(self) -> list[Ranked]:
+        """Returns the best `NUM_BEST` candidates, see `best_first`."""
         with self._errors():
             return best_rows(self._open_connection())
 
@@ -286,36 +278,9 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def best_rows(connection: sqlite3.Connection, num: int = NUM_BEST) -> list[tuple[float, int, int, str]]:
-    """Returns (score, generation, place, hash) of the `num` best different candidates of an archive."""
-    return list(itertools.islice(ranked(connection), num))
-
-
-def ranked(connection: sqlite3.Connection) -> Iterator[tuple[float, int, int, str]]:
-    """Yields (score, generation, place, hash) of the different valid candidates of an archive, best first.
-
-    A candidate counts with its largest budget, and there with the mean over its replicates, each as it
-    was first met; generation and place are of the first of them. Equal scores stand in the order in
-    which they were met. The same rule as `analysis.load.ranked`.
-    """
-    waiting: list[tuple[float, int, int, str]] = []
-    seen: set[str] = set()
-    for highest, digest in connection.execute(_VALID_BY_SCORE):
-        # No mean is above the highest score of its candidate: what is above all rows to come is next.
-        while waiting and -waiting[0][0] > highest:
-            best = heapq.heappop(waiting)
-            yield (-best[0], *best[1:])
-        if digest not in seen:
-            seen.add(digest)
-            rows = connection.execute(_VALID_OF_HASH, (digest,)).fetchall()
-            first: dict[int, float] = {}
-            for budget, replicate, score, _, _ in rows:
-                if budget == rows[0][0]:
-                    first.setdefault(replicate, score)
-            mean = min(statistics.fmean(first.values()), max(first.values()))  # but for rounding the mean
-            heapq.heappush(waiting, (-mean, rows[0][3], rows[0][4], digest))
-    for best in sorted(waiting):
-        yield (-best[0], *best[1:])
+def best_rows(connection: sqlite3.Connection, num: int = NUM_BEST) -> list[Ranked]:
+    """Returns the `num` best different candidates of an archive."""
+    return list(itertools.islice(best_first(connection), num))
 
 
 @contextlib.contextmanager
@@ -344,14 +309,14 @@ def export_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 def best_block(path: str | os.PathLike, rank: int = 1) -> dict[str, Any] | None:
     """Returns the candidate of a run at `rank`, the best is 1, as in `export_rows` with its text.
 
-    None if so many are not valid. Its score is what it is ranked by, see `ranked`. Only the best have a
+    None if so many are not valid. Its score is what it is ranked by, see `best_first`. Only the best have a
     text; of others it is None.
     """
     with reading(run_dir(path)) as connection:
         best = best_rows(connection, num=rank)
         if len(best) < rank:
             return None
-        score, generation, place, digest = best[-1]
+        score, generation, place, digest, _ = best[-1]
         query = "SELECT * FROM candidates WHERE generation = ? AND place = ?"
         row = connection.execute(query, (generation, place)).fetchone()
         block = connection.execute("SELECT text FROM blocks WHERE hash = ?", (digest,)).fetchone()

@@ -20,6 +20,7 @@ import numpy as np
 from elenas_jax.evaluation.population import Evaluator
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import NUM_BEST, Archive, Block, Row
+from elenas_jax.experiment.best_first import Ranked
 from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.strategies.rollouts import Rollout
 from elenas_jax.types import OK, Evaluation, Proposal, PyTree, SearchSpace, Strategy, explain_status
@@ -256,9 +257,9 @@ def _rows(
 def _best_hashes(archive: Archive, rows: list[Row]) -> set[str]:
     """Returns which candidates are the best `NUM_BEST` of the run when `rows` are added to it."""
     scored = [
-        (row.score, row.generation, row.place, row.hash)
+        Ranked(row.score, row.generation, row.place, row.hash, row.parameters)
         for row in rows
         if row.status == OK and row.score is not None
     ]
-    ranked = sorted([*archive.best(), *scored], key=lambda item: (-item[0], *item[1:3]))
-    return set(list(dict.fromkeys(digest for *_, digest in ranked))[:NUM_BEST])
+    ranked = sorted([*archive.best(), *scored], key=lambda each: (-each.score, each.generation, each.place))
+    return set(list(dict.fromkeys(each.hash for each in ranked))[:NUM_BEST])

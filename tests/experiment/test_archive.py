@@ -69,7 +69,7 @@ def test_the_best_are_different_and_first_come_first(tmp_path):
             [row(0, 1, 0.5, "b"), row(0, 0, 0.5, "a"), row(0, 2, 0.9, "failed", status=100)], []
         )
         archive.end_generation([row(1, 0, 0.7, "c"), row(1, 1, 0.5, "a"), row(1, 2, None, "unscored")], [])
-        assert archive.best() == [(0.7, 1, 0, "c"), (0.5, 0, 0, "a"), (0.5, 0, 1, "b")]
+        assert archive.best() == [(0.7, 1, 0, "c", 1), (0.5, 0, 0, "a", 1), (0.5, 0, 1, "b", 1)]
         archive.end_generation([row(2, place, 0.8, f"d{place}") for place in range(30)], [])
         assert len(archive.best()) == NUM_BEST
 
@@ -141,9 +141,9 @@ def test_a_candidate_counts_with_its_largest_budget_and_the_mean_of_its_replicat
         rows += [trained(1, 0, 0.4, "a", 1, 0), trained(1, 1, 0.2, "a", 1, 1), trained(1, 2, 0.8, "b", 0, 1)]
         archive.end_generation(rows, [])
         assert archive.best() == [
-            (pytest.approx(0.7), 0, 1, "b"),
-            (0.5, 0, 2, "c"),
-            (pytest.approx(0.3), 1, 0, "a"),
+            (pytest.approx(0.7), 0, 1, "b", 1),
+            (0.5, 0, 2, "c", 1),
+            (pytest.approx(0.3), 1, 0, "a", 1),
         ]
     best = best_block(tmp_path)
     assert best is not None and (best["hash"], best["score"]) == ("b", pytest.approx(0.7))
