@@ -35,7 +35,7 @@ from elenas_jax.analysis.tables import Table, show
 from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.build import build_space, build_strategy, build_tasks
 from elenas_jax.experiment.config import PRETRAINED, check_config
-from elenas_jax.experiment.flags import parse_flags, parse_seeds
+from elenas_jax.experiment.flags import parse_flags, parse_seeds, with_recipe
 from elenas_jax.experiment.pretrained import pretrain
 from elenas_jax.experiment.replay import half_width
 from elenas_jax.experiment.rules import ConfigError
@@ -46,7 +46,7 @@ from elenas_jax.strategies import LEARNING, STRATEGIES
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", str(_ROOT / "configs/elenas/quickstart.py"), "Recipe whose tasks and space are used."
+    "config", None, "Recipe whose tasks and space are used; configs/elenas/quickstart.py by default."
 )
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/compare", "Folder of the runs; made if need be.")
 _STRATEGIES = flags.DEFINE_list(
@@ -191,4 +191,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(
+        main, argv=with_recipe(sys.argv, _ROOT / "configs/elenas/quickstart.py"), flags_parser=parse_flags
+    )

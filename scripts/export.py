@@ -35,7 +35,7 @@ from elenas_jax.experiment.exporting import (
     make_request,
     write_files,
 )
-from elenas_jax.experiment.flags import parse_flags, require
+from elenas_jax.experiment.flags import parse_flags, print_any_name, require
 from elenas_jax.experiment.session import one_line_errors, prepare
 from elenas_jax.graphs import equations, num_parameters
 from elenas_jax.graphs.program import HEADS
@@ -61,7 +61,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write into a folder that hol
 def main(_: list[str]) -> None:
     console = Console(highlight=False, markup=False)
     with one_line_errors():
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names may be no text
+        print_any_name()
         require("block", "out")
         folder = Path(_OUT.value)
         check_folder(folder, _OVERWRITE.value)

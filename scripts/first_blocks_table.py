@@ -10,17 +10,14 @@ on the machine that searched, whose processor the results name.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from absl import app, flags
+from result_table import show_result
 from rich.console import Console
-from rich.table import Table
 
 from elenas_jax.analysis.first_blocks import class_table, load_searches, searches_table
-from elenas_jax.analysis.results import make_result, write_result
-from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.session import one_line_errors
 
@@ -36,36 +33,20 @@ in that time, whether it has ended or not."""
 _CLASS_NOTE = "Near misses, mean ± standard deviation over the same ten seeds of data and weights."
 
 
-def show(
-    title: str, columns: list[str], rows: list[list[Any]], note: str, to: str | None, console: Console
-) -> None:
-    """Prints a table, and writes it where `to` says so."""
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    console.print(table)
-    if to:
-        result = make_result(
-            title=title,
-            columns=columns,
-            rows=rows,
-            note=note,
-            cores=parallel.usable_cores(),
-            devices=parallel.describe_devices(1),
-        )
-        write_result(Path(to), result)
-
-
 def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
         searches = load_searches(Path(_RUNS.value))
-        show("First block over a bar", *searches_table(searches), _NOTE, _RESULTS.value, console)
+        columns, rows = searches_table(searches)
+        show_result(
+            console, title="First block over a bar", columns=columns, rows=rows, note=_NOTE, to=_RESULTS.value
+        )
         if _CLASS.value or any(one.found and one.reference for one in searches):
             columns, rows, equations = class_table(searches)
-            show("LSTM-class blocks", columns, rows, f"{_CLASS_NOTE} {equations}", _CLASS.value, console)
+            note = f"{_CLASS_NOTE} {equations}"
+            show_result(
+                console, title="LSTM-class blocks", columns=columns, rows=rows, note=note, to=_CLASS.value
+            )
 
 
 if __name__ == "__main__":

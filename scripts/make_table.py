@@ -19,7 +19,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.experiment.flags import parse_flags, with_recipe
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import one_line_errors, prepare
@@ -27,7 +27,7 @@ from elenas_jax.experiment.table import make_table
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", str(_ROOT / "configs/elenas/table.py"), "Recipe whose space, ladder and trainings are used."
+    "config", None, "Recipe whose space, ladder and trainings are used; configs/elenas/table.py by default."
 )
 _TO = flags.DEFINE_string("to", None, "File of the table; ends in .json.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/make_table", "Folder of what is trained; made if need be.")
@@ -67,4 +67,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, argv=with_recipe(sys.argv, _ROOT / "configs/elenas/table.py"), flags_parser=parse_flags)

@@ -18,11 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from result_table import show_result
 from rich.console import Console
-from rich.table import Table
 
-from elenas_jax.analysis.results import make_result, write_result
-from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import one_line_errors
@@ -85,23 +83,11 @@ def main(_: list[str]) -> None:
                         ]
                     )
         title = f"Valid graphs among those that new policies build, {_EPISODES.value} a cell"
-        table = Table(title=title)
-        for column in columns:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*map(str, row))
-        console.print(table)
-        if _RESULTS.value:
-            result = make_result(
-                title=title,
-                columns=columns,
-                rows=rows,
-                note="Masks (`space.masks`) forbid cycles without a recursion, recursions from parameters, "
-                "and to leave out the last chance of an edge from the input.",
-                cores=parallel.usable_cores(),
-                devices=parallel.describe_devices(1),
-            )
-            write_result(Path(_RESULTS.value), result)
+        note = (
+            "Masks (`space.masks`) forbid cycles without a recursion, recursions from parameters, and to "
+            "leave out the last chance of an edge from the input."
+        )
+        show_result(console, title=title, columns=columns, rows=rows, note=note, to=_RESULTS.value)
 
 
 if __name__ == "__main__":

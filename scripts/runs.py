@@ -33,7 +33,7 @@ from elenas_jax.analysis.comparison import comparison_table
 from elenas_jax.analysis.retrained import retrained_table
 from elenas_jax.analysis.runs import DAMAGED, RETRAIN, SEARCH, SORTS, runs_table
 from elenas_jax.analysis.tables import Table, to_text
-from elenas_jax.experiment.flags import parse_flags
+from elenas_jax.experiment.flags import parse_flags, print_any_name
 from elenas_jax.experiment.run_dir import RunError, write_atomically, write_json
 
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder that is searched for run folders, to any depth.")
@@ -100,7 +100,7 @@ def check_target(name: str, value: str) -> None:
 
 
 def main(_: list[str]) -> int | None:
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names may be no text
+    print_any_name()
     try:
         for flag in (_JSON, _CSV):
             if flag.value is not None:

@@ -5,6 +5,7 @@ value of the wrong type in four ways, three of them tracebacks.
 """
 
 import importlib.util
+import io
 import re
 import sys
 import traceback
@@ -34,6 +35,12 @@ def parse_flags(arguments: list[str]) -> list[str]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell absl what they do
     return rest
+
+
+def print_any_name() -> None:
+    """Has standard output replace what it cannot write: names of files may hold bytes that are no text."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def require(*names: str) -> None:
