@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from elenas_jax.analysis.results import short_commit
 from elenas_jax.experiment.run_dir import RunError, read_json, run_dir
 
 BARS = ("paper", "paper_no_head", "lstm")
@@ -70,12 +71,8 @@ def _load(path: Path, bar: str, seed: int) -> Search:
         reference.get("parameters"),
         list(config["ladder"]),
         {section: config.get(section) for section in _RECIPE} | {"head": config["evaluator"]["head"]},
-        sorted({_short(each.get("commit") or "?") for each in sessions}),
+        sorted({short_commit(each.get("commit")) for each in sessions}),
     )
-
-
-def _short(commit: str) -> str:
-    return commit[:7] + ("+changes" if "+" in commit else "")
 
 
 def searches_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]]]:

@@ -165,7 +165,8 @@ def _table(rows: Sequence[Record], task_names: Sequence[str], num_cards: int, se
 
 def _picture(svg: str) -> str:
     """Returns a drawing that fits the page, but is no smaller than can be read: then it scrolls."""
-    width = float(_WIDTH.search(svg)[1])  # type: ignore[index]
+    found = _WIDTH.search(svg)
+    width = float(found[1]) if found else 0.0  # a drawing of another version may not say it
     return f'<div class="scroll drawing"><div style="min-width:{0.7 * width:.0f}px">{svg}</div></div>'
 
 

@@ -54,6 +54,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+def short_commit(commit: str | None) -> str:
+    """Returns a commit as people write it, with "+changes" where files differed from it; "?" if unknown."""
+    return commit[:7] + ("+changes" if "+" in commit else "") if commit else "?"
+
+
 def make_result(
     *,
     title: str,
@@ -260,9 +265,7 @@ def _file_of(name: str, folder: Path) -> Path:
 
 
 def _source(result: Result) -> str:
-    commit = (
-        f"commit {result.commit[:7]}{'+changes' if '+' in result.commit else ''}" if result.commit else ""
-    )
+    commit = f"commit {short_commit(result.commit)}" if result.commit else ""
     jax = f"JAX {result.versions['jax']}" if "jax" in result.versions else ""
     machine = f"{result.machine['cores']} cores of {result.machine['cpu']}"
     return "on " + ", ".join(part for part in (machine, jax, result.date, commit) if part) + "."

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from elenas_jax.analysis.results import short_commit
 from elenas_jax.experiment.run_dir import RunError, read_json
 
 
@@ -55,17 +56,32 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
     """Returns what the retraining folders below `folder` have in their result.json, by task and block.
 
     Raises:
-      RunError: if there are none.
+      RunError: if there are none, or one is damaged.
     """
     results = []
     for path in sorted(folder.glob("*/result.json")):
         config = path.with_name("config.json")
         if config.exists() and read_json(config).get("kind") == "retrain":
-            sessions = read_json(path.with_name("provenance.json"))["sessions"]
-            results.append(read_json(path) | {"commits": [each.get("commit") or "?" for each in sessions]})
+            results.append(_load_result(path))
     if not results:
         raise RunError(f"{folder} holds no finished folders of retrain.py.")
     return sorted(results, key=lambda each: (each["task"]["name"], each["block"]["name"]))
+
+
+_KEYS = {"block", "task", "data", "metric", "parameters", "depth", "width", "steps", "settings"}
+_KEYS |= {"task_settings", "valid", "test", "seeds", "planned"}
+
+
+def _load_result(path: Path) -> dict[str, Any]:
+    result, provenance = read_json(path), read_json(path.with_name("provenance.json"))
+    try:
+        if missing := _KEYS - result.keys():
+            raise KeyError(", ".join(sorted(missing)))
+        return result | {"commits": [each.get("commit") for each in provenance["sessions"]]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged, or of another version ({type(error).__name__}: {error})."
+        ) from error
 
 
 def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
@@ -96,7 +112,7 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
                 spread(each["valid"], scale, digits),
                 spread(each["test"], scale, digits),
                 seeds if seeds == planned else f"{seeds}, {planned - seeds} diverged",
-                " ".join(f"--config.{key}={value}" for key, value in each["settings"].items()),
+                _flags(each),
             ]
         )
     return columns, rows
@@ -111,7 +127,7 @@ def spread(values: Sequence[float | None], scale: float, digits: int) -> str:
 
 def results_note(results: Sequence[Mapping[str, Any]]) -> str:
     """Says how the blocks of a table were trained, and on what."""
-    commits = sorted({_short(commit) for each in results for commit in each["commits"]})
+    commits = sorted({short_commit(commit) for each in results for commit in each["commits"]})
     data = sorted({each["data"] for each in results})
     return (
         "Each is `python scripts/retrain.py --block=BLOCK --task=TASK` with the settings of its row, at "
@@ -119,5 +135,9 @@ def results_note(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _short(commit: str) -> str:
-    return commit[:7] + ("+changes" if "+" in commit else "")
+def _flags(result: Mapping[str, Any]) -> str:
+    """Writes what was not as it is by default as the script's flags."""
+    given = [f"--config.{key}={value}" for key, value in result["settings"].items()]
+    if result["task_settings"]:
+        given.append("--task_settings=" + ",".join(f"{k}={v}" for k, v in result["task_settings"].items()))
+    return " ".join(given)

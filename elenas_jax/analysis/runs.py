@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from elenas_jax.analysis.load import open_archive, read_object
+from elenas_jax.analysis.results import short_commit
 from elenas_jax.analysis.retrained import read_retrained
 from elenas_jax.analysis.tables import Table, count, duration, number
 from elenas_jax.experiment.best_first import best_first
@@ -263,6 +264,5 @@ def _date(run: RunDir) -> str | None:
 
 def _commits(sessions: Sequence[Mapping[str, Any]]) -> str | None:
     """Returns the commits of the sessions as people write them, each once."""
-    commits = [each.get("commit") or "" for each in sessions]
-    short = [commit[:7] + ("+changes" if "+" in commit else "") for commit in commits if commit]
-    return " ".join(dict.fromkeys(short)) or None
+    commits = [each.get("commit") for each in sessions]
+    return " ".join(dict.fromkeys(short_commit(commit) for commit in commits if commit)) or None

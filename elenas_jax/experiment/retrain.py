@@ -21,7 +21,7 @@ from rich.console import Console
 from elenas_jax.evaluation import parallel
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.progress import duration
-from elenas_jax.experiment.retrain_config import FREE_KEYS, changed_settings
+from elenas_jax.experiment.retrain_config import FREE_KEYS, changed_settings, changed_task_settings
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import prepare, stopping
 from elenas_jax.experiment.training_jobs import Jobs, load_params
@@ -185,6 +185,7 @@ def _test(jobs: Jobs, seeds: list[dict[str, Any]], stacks: Stacks, kept: Mapping
         "steps": seeds[0]["steps"],
         "minutes": kept["minutes"],
         "settings": changed_settings(kept),
+        "task_settings": changed_task_settings(kept),
         "valid": [each["valid"] for each in sound],
         "test": found,
         "seeds": len(sound),

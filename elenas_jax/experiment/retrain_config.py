@@ -93,11 +93,18 @@ def _check_task(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
 
 
 def changed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what of a resolved config is not as it is by default, by full key; not the task."""
-    default = flatten(check_retrain_config({}, "ptb"))
-    given = {key: value for key, value in flatten(config).items() if key in default}
-    return {
-        key: value
-        for key, value in given.items()
-        if value != default[key] and not key.startswith("task.") and key not in FREE_KEYS[1:]
-    }
+    """Returns what of a resolved config is not as it is by default, by full key.
+
+    Left out are the task, see `changed_task_settings`, and what no training depends on but their number.
+    """
+    default = {key: rule.default for key, rule in RUN.items() if key in ("minutes", "seeds", "seed")}
+    for section, rules in _SECTIONS.items():
+        default |= {f"{section}.{key}": rule.default for key, rule in rules.items()}
+    given = flatten(config)
+    return {key: given[key] for key, value in default.items() if given[key] != value}
+
+
+def changed_task_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a resolved config's data set that are not as they are by default."""
+    default = _check_task(config["task"]["name"], {})
+    return {key: value for key, value in config["task"].items() if value != default[key]}

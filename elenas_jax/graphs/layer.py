@@ -15,8 +15,7 @@ import numpy as np
 
 from elenas_jax.graphs import unrolled
 from elenas_jax.graphs.computation import ComputationGraph
-from elenas_jax.graphs.constructor import construct
-from elenas_jax.graphs.export import parameter_names
+from elenas_jax.graphs.export import compiled_construct, parameter_names
 from elenas_jax.graphs.program import AFTER, TIME, Program, check_valid, trim
 from elenas_jax.graphs.schedule import Schedule, make_schedule
 
@@ -63,7 +62,7 @@ def make_layer(graph: ComputationGraph, width: int, time_steps: int) -> Layer:
 
 def _construct(graph: ComputationGraph, width: int, time_steps: int) -> Program:
     sizes = dict(in_features=width, out_features=width, hidden_features=width, time_steps=time_steps)
-    program = jax.tree.map(np.asarray, _jitted(graph, **sizes, head="linear"))
+    program = jax.tree.map(np.asarray, compiled_construct(graph, **sizes, head="linear"))
     check_valid(program)
     rows = int(program.rows[int(program.output)])
     if not program.recurrent and rows not in (TIME, time_steps):
@@ -71,11 +70,6 @@ def _construct(graph: ComputationGraph, width: int, time_steps: int) -> Program:
             f"The block makes {rows} row of a sequence of {time_steps}; a layer hands on as many as it gets."
         )
     return trim(program, max(1, int(program.phase_ends[AFTER])))
-
-
-_jitted = jax.jit(
-    construct, static_argnames=("in_features", "out_features", "hidden_features", "head", "time_steps")
-)
 
 
 def _make_apply(schedule: Schedule, names: Mapping[int, str]) -> Callable:

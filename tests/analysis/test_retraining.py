@@ -32,7 +32,8 @@ def make_folder(
         "test": list(test),
         "seeds": len(valid),
         "planned": len(valid) + failed,
-        "settings": {"minutes": 5.0, "stack.width": 64} if failed else {},
+        "settings": {"minutes": 7.0, "stack.width": 32} if failed else {},
+        "task_settings": {"length": 64} if failed else {},
     }
     files = {
         "config": {"kind": "retrain", "block": {"name": block}, "task": {"name": task}} | config,
@@ -75,7 +76,7 @@ def test_tables_hold_finished_retrainings_by_task_and_block(tmp_path):
         "75.0 ± 5.0",
         "65.0 ± 5.0",
         "2, 1 diverged",
-        "--config.minutes=5.0 --config.stack.width=64",
+        "--config.minutes=7.0 --config.stack.width=32 --task_settings=length=64",
     ]
     assert len(rows) == 2 and len(columns) == len(rows[0])
     note = results_note(results)
@@ -83,6 +84,15 @@ def test_tables_hold_finished_retrainings_by_task_and_block(tmp_path):
     assert "ptb, a split. tox21, a split." in note
     with pytest.raises(RunError, match="no finished folders"):
         load_results(tmp_path / "unfinished")
+
+
+def test_results_that_lack_something_are_one_line(tmp_path):
+    folder = make_folder(tmp_path / "old")
+    result = json.loads((folder / "result.json").read_text())
+    for broken in ({key: value for key, value in result.items() if key != "planned"}, []):
+        (folder / "result.json").write_text(json.dumps(broken))
+        with pytest.raises(RunError, match=r"old/result\.json is damaged, or of another version"):
+            load_results(tmp_path)
 
 
 def test_a_seed_that_failed_shows():

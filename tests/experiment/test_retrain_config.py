@@ -7,6 +7,7 @@ import pytest
 from elenas_jax.experiment.flags import load_recipe
 from elenas_jax.experiment.retrain_config import (
     changed_settings,
+    changed_task_settings,
     check_retrain_config,
     default_retrain_config,
 )
@@ -30,6 +31,9 @@ def test_what_was_changed_is_told():
     )
     assert changed_settings(config) == {"minutes": 7.0, "seeds": 2, "stack.width": 8}
     assert changed_settings(config | {"block": {"name": "x"}}) == changed_settings(config)
+    assert changed_task_settings(config) == {}
+    given = check_retrain_config({}, "tox21", {"length": "64"})
+    assert changed_task_settings(given) == {"length": 64} and changed_settings(given) == {}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
