@@ -104,9 +104,8 @@ def read_graphs(path: str | Path) -> list[ComputationGraph]:
         raise Mistake(f"{path}: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise Mistake(f"{path}: it must be a list of graphs.")
-    graphs = []
+    graphs, known = [], ("num_nodes", "edges")
     for place, entry in enumerate(entries):
-        known = ("num_nodes", "edges")
         try:
             is_object = isinstance(entry, dict)
             graphs.append(from_json({k: entry[k] for k in known if k in entry} if is_object else entry))
@@ -149,8 +148,8 @@ def make_population(name: str, graphs: Sequence[ComputationGraph], count: int) -
     for first in range(0, count, len(graphs)):
         keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.key(1), c))(first + np.arange(len(graphs)))
         drawn_from.append(np.asarray(jax.random.key_data(keys)))
-    drawn = np.concatenate(drawn_from)[:count]
-    return Population(name, [programs[c % len(graphs)] for c in range(count)], drawn, {})
+    chosen = [programs[c % len(graphs)] for c in range(count)]
+    return Population(name, chosen, np.concatenate(drawn_from)[:count], {})
 
 
 def draw_params(population: Population, place: int) -> dict:
@@ -170,11 +169,8 @@ def make_populations() -> list[Population]:
     many = SEEDS * num
     seeds = make_population(f"{many:,} candidates = {num} graphs x {SEEDS} seeds of weights", graphs, many)
     # Peers are timed on the same candidates of both.
-    golden = seeds._replace(
-        name=f"{num} candidates",
-        programs=seeds.programs[:num],
-        weights=seeds.weights[:num],
-    )
+    first = {"programs": seeds.programs[:num], "weights": seeds.weights[:num]}
+    golden = seeds._replace(name=f"{num} candidates", **first)
     drawn = draw_graphs(many, max(int(program.phase_ends[AFTER]) for program in golden.programs))
     return [golden, seeds, make_population(f"{many:,} candidates, all different graphs", drawn, many)]
 
@@ -210,10 +206,7 @@ def train_ours(
       `[C]` mean losses of the last segment of training; and seconds: those in which all waited for
       candidates that are compiled for themselves, and all.
     """
-    devices = parallel.count_devices()
-    memory = parallel.memory_limit(_MEMORY.value, devices)
-    lanes = _LANES if parallel.is_cpu() else _ACCELERATOR_LANES
-    setting = Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, lanes, memory)
+    setting = make_setting()
 
     def batches(_: int, kind: int, first: int):
         which = (first * (kind == TRAIN) + np.arange(SEGMENT_STEPS)) % len(data[0])
@@ -230,8 +223,9 @@ def train_ours(
     for (name, _), rows in groups.items():
         if name == FUSED:  # seeds of a graph after one another: one compilation
             rows.sort(key=lambda row: id(population.programs[places[row]]))
-        for first in range(0, len(rows), devices * lanes):
-            chunk = rows[first : first + devices * lanes]
+        together = setting.devices * setting.per_device
+        for first in range(0, len(rows), together):
+            chunk = rows[first : first + together]
             which = [places[row] for row in chunk]
             program = jax.tree.map(lambda *leaves: np.stack(leaves), *(population.programs[c] for c in which))
             trials = Trials(
@@ -241,6 +235,14 @@ def train_ours(
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds
     return losses, compile_s, time.perf_counter() - start
+
+
+def make_setting() -> Setting:
+    """Returns how candidates are trained: on all devices, with the memory that the flag allows."""
+    devices = parallel.count_devices()
+    memory = parallel.memory_limit(_MEMORY.value, devices)
+    lanes = _LANES if parallel.is_cpu() else _ACCELERATOR_LANES
+    return Setting(_task(), BATCH, peers.LEARNING_RATE, FEATURES, HIDDEN, devices, lanes, memory)
 
 
 def choose(program: Program, executor: str, steps: int) -> str:
@@ -254,9 +256,8 @@ _LANES, _ACCELERATOR_LANES = 32, 1024  # candidates that go through training tog
 
 def _task() -> Task:
     """The task whose data are given; one batch of them is the validation data."""
-    return make_task("reber", length=TIME_STEPS, valid_samples=BATCH)._replace(
-        in_features=FEATURES, out_features=OUTPUTS, time_steps=TIME_STEPS, loss="binary"
-    )
+    sizes = dict(in_features=FEATURES, out_features=OUTPUTS, time_steps=TIME_STEPS)
+    return make_task("reber", length=TIME_STEPS, valid_samples=BATCH)._replace(**sizes, loss="binary")
 
 
 def time_ours(population: Population, data: peers.Data, steps: int) -> Timing:
@@ -357,8 +358,7 @@ def time_population(
 ) -> Iterator[dict[str, Any]]:
     """Times a number of steps; prints rows and yields their records, ours first."""
     num, data = len(population.programs), make_data(min(steps, MOST_BATCHES))
-    flops = sum(useful_flops(program) for program in population.programs)
-    seconds = []  # of peers
+    flops, seconds = sum(map(useful_flops, population.programs)), []  # of peers
     for way, processes in (("ours", 1), *ways):
         if way == "ours":
             timing = ours = time_ours(population, data, steps)
