@@ -56,6 +56,10 @@ class Network(NamedTuple):
 
     init: Callable[..., tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[Array, PyTree]]
+    # Where they cannot be read off (params are padded, say); None counts params, and matrix products and
+    # convolutions.
+    parameters: int | None = None  # trainable numbers
+    flops: float | None = None  # forward, 2 per multiply-add, per example
 
 
 class Batch(NamedTuple):
@@ -66,7 +70,7 @@ class Batch(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a candidate is trained on: a pure generator of examples, a loss and a metric.
+    """What a candidate is trained on: a pure generator of sequences, a loss and a metric.
 
     `sample(key, num_examples) -> Batch` is jittable with `num_examples` static. Training,
     validation and test data differ in their keys only (see `evaluation.training`).
@@ -85,6 +89,32 @@ class Task(NamedTuple):
     untrained: float  # metric of an untrained network, the zero of the score
     weight: float  # s_d of the score
     variant: str = ""  # what else the samples depend on ("near_miss", say); part of cache keys
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of the inputs of one example."""
+        return (self.time_steps, self.in_features)
+
+
+class DataTask(NamedTuple):
+    """What a candidate is trained on: a fixed data set, a loss and a metric.
+
+    A search trains on `load().train` and measures on `load().valid`; test data stay where they are.
+    """
+
+    name: str
+    in_shape: tuple[int, ...]  # of a network's input, without the examples: (C, H, W), say
+    out_features: int
+    loss: str  # "categorical" | "squared" | "binary"
+    metric: str  # a key of `tasks.metrics.METRICS` that is higher when better
+    threshold: float  # a candidate passes from this validation metric on
+    untrained: float  # metric of an untrained network, the zero of the score
+    weight: float  # s_d of the score
+    variant: str  # what else the data depend on (version, size, seed); part of cache keys
+    load: Callable[[], Any]  # -> tasks.records.Dataset; slow, so called once a process
+
+
+AnyTask = Task | DataTask
 
 
 class Proposal(NamedTuple):
@@ -128,6 +158,7 @@ class SearchSpace(NamedTuple):
     from_json: Callable  # the same object -> candidate
     known: Callable  # key -> a known architecture or a variant of one, to pre-train policies on; jittable
     growth: "Growth"
+    starts: PyTree | None = None  # candidates that a search may start from, leaves [K, ...]
 
 
 class Observation(NamedTuple):

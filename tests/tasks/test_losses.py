@@ -39,6 +39,17 @@ def test_categorical():
     np.testing.assert_array_equal(LOSSES["categorical"].right_fn(logits, targets), [True, False])
 
 
+def test_a_hundred_classes():
+    rng = np.random.default_rng(0)
+    logits, classes = rng.normal(scale=3.0, size=(8, 100)), rng.integers(100, size=8)
+    targets = np.eye(100, dtype=np.float32)[classes]
+    expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), classes]
+    np.testing.assert_allclose(LOSSES["categorical"].loss_fn(logits, targets), expected, rtol=1e-5)
+    np.testing.assert_array_equal(
+        LOSSES["categorical"].right_fn(logits, targets), logits.argmax(1) == classes
+    )
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_shapes_and_nan(name):
     outputs, targets = jnp.full((4, 2), NAN), jnp.array([[1.0, 0.0]] * 4)

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from elenas_jax.tasks import LOSSES, TASKS, make_task
+from elenas_jax.tasks import LOSSES, TASKS, make_sequence_task, make_task
+from elenas_jax.tasks.images import IMAGE_TASKS
+from elenas_jax.types import DataTask
 
 # The ELENAS specification, section 4; memory is this project's.
 DEFAULTS = {
@@ -15,7 +17,11 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
+def test_the_table():
+    assert {*TASKS} == {*DEFAULTS, *IMAGE_TASKS}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults(name):
     task = make_task(name)
     assert task.name == name and task.loss in LOSSES
@@ -30,7 +36,7 @@ def test_defaults(name):
     )
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=DEFAULTS)
 def short_task(request):
     settings = {"negatives": "near_miss"} if "reber" in request.param else {}
     return make_task(request.param, length=12, **settings)
@@ -62,6 +68,13 @@ def test_overrides():
     assert (task.time_steps, task.threshold, task.train_samples, task.valid_samples) == (20, 0.9, 64, 2_000)
 
 
+def test_tasks_on_images():
+    task = make_task("addnist", source="synthetic", seed=3, threshold=0.5, weight=2.0)
+    assert isinstance(task, DataTask) and (task.threshold, task.weight) == (0.5, 2.0)
+    assert "seed 3" in task.variant
+    assert make_sequence_task("adding", length=8).time_steps == 8
+
+
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
@@ -75,6 +88,13 @@ def test_overrides():
         (ValueError, "unknown setting 'treshold'; allowed are", {"name": "adding", "treshold": 0.5}),
         (ValueError, "unknown setting 'sample'", {"name": "adding", "sample": None}),
         (ValueError, "train_samples is 0; it must be at least 1", {"name": "adding", "train_samples": 0}),
+        (ValueError, r"addnist has no length \(got 3\)\.", {"name": "addnist", "length": 3}),
+        (ValueError, "addnist has no negatives", {"name": "addnist", "negatives": "random"}),
+        (
+            ValueError,
+            "addnist: unknown setting 'train_samples'; allowed are source, num_train, num_valid,",
+            {"name": "addnist", "train_samples": 3},
+        ),
         (TypeError, "length is '32'; it must be int", {"name": "reber", "length": "32"}),
         (TypeError, "length is 32.0; it must be int", {"name": "reber", "length": 32.0}),
         (TypeError, "train_samples is True; it must be int", {"name": "reber", "train_samples": True}),
@@ -84,3 +104,10 @@ def test_overrides():
 def test_mistakes_are_named(error, message, arguments):
     with pytest.raises(error, match=message):
         make_task(**arguments)
+
+
+def test_tasks_on_images_are_none_on_sequences():
+    with pytest.raises(
+        ValueError, match=r"addnist is a task on images; tasks on sequences are reber, .*memory\."
+    ):
+        make_sequence_task("addnist")

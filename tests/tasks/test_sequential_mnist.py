@@ -8,14 +8,8 @@ import pytest
 
 from elenas_jax.tasks import sequential_mnist
 from elenas_jax.tasks.records import DataError
-from elenas_jax.tasks.sequential_mnist import SOURCES, load_mnist_pixels, load_mnist_rows
-
-
-def write_idx(folder, name, array):
-    header = struct.pack(f">{1 + array.ndim}i", 0x0800 + array.ndim, *array.shape)
-    path = folder / "mnist" / f"{name}.gz"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(gzip.compress(header + array.tobytes(), compresslevel=1))
+from elenas_jax.tasks.sequential_mnist import load_mnist_pixels, load_mnist_rows
+from tests.tasks.image_files import write_idx
 
 
 @pytest.fixture
@@ -77,11 +71,6 @@ def test_too_few_images(tmp_path, images, monkeypatch):
     monkeypatch.setattr(sequential_mnist, "VALID_IMAGES", 5)
     with pytest.raises(DataError, match="5 training images; validation alone takes 5"):
         load_mnist_rows(tmp_path)
-
-
-def test_every_file_has_two_sources_and_a_checksum():
-    for name, source in SOURCES.items():
-        assert len(source.urls) == 2 and list(source.sha256) == [f"mnist/{name}"]
 
 
 def test_counts_of_the_real_files(data_dir):
