@@ -28,6 +28,7 @@ from elenas_jax.graphs import (
 )
 from elenas_jax.graphs.convert import network_graph
 from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
+from elenas_jax.graphs.program import num_flops, num_parameters
 from elenas_jax.spaces.elenas_drawing import draw_network
 from elenas_jax.spaces.elenas_growth import make_growth
 from elenas_jax.spaces.elenas_known import make_known
@@ -162,7 +163,12 @@ def make_elenas(
             del train, key
             return interpret(program, params, inputs)[:, -1], state
 
-        return Network(init=lambda key: (init_params(key, program), {}), apply=apply)
+        return Network(
+            init=lambda key: (init_params(key, program), {}),
+            apply=apply,
+            parameters=int(num_parameters(program)),
+            flops=float(num_flops(program, task.time_steps)),
+        )
 
     return SearchSpace(
         name="elenas",

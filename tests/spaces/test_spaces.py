@@ -10,7 +10,10 @@ import pytest
 from elenas_jax.spaces import SPACES
 from elenas_jax.types import OK, SearchSpace
 
-SMALL = {"elenas": {"num_nodes": 8, "max_draws": 300}}
+SMALL = {
+    "einspace": {"max_nodes": 24, "in_shape": (1, 8, 8)},
+    "elenas": {"num_nodes": 8, "max_draws": 300},
+}
 NUM = 24
 
 
