@@ -29,7 +29,7 @@ from elenas_jax.analysis.results import make_result, write_result
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.experiment.blocks import described_blocks, read_blocks
-from elenas_jax.experiment.build import build_tasks, training_steps
+from elenas_jax.experiment.build import build_sequence_tasks, training_steps
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.flags import parse_flags, parse_lengths
 from elenas_jax.experiment.kept import kept_trainings
@@ -76,7 +76,7 @@ def resolve(tasks: list[str], length: int) -> dict:
 
 def make_trials(blocks: dict, config: dict, lengths: list[int]) -> dict[tuple[str, str], LongerTrial]:
     """Returns what is to be trained, by block and task."""
-    tasks, settings = build_tasks(config), config["evaluator"]
+    tasks, settings = build_sequence_tasks(config), config["evaluator"]
     steps = training_steps(config, tasks)
     return {
         (name, task.name): LongerTrial(

@@ -12,6 +12,7 @@ from elenas_jax.analysis.layout import Box
 
 INK, FAINT, PAPER = "#26292e", "#5f6670", "#ffffff"
 LONGEST_LABEL = 22
+MOST_BEHIND = 2  # boxes that show behind one that stands for copies
 DASHES = ' stroke-dasharray="5 3.5"'
 # How a symbol is written: the text, its size, how far below the middle of the line it stands.
 SYMBOLS = {"*": ("*", 15.0, 7.4), "-": ("\u2212", 9.5, 3.3)}
@@ -28,6 +29,9 @@ class Node(NamedTuple):
     operation: str
     colour: str
     is_output: bool
+    note: str = ""  # written small in place of the name
+    about: str = ""  # what a tooltip says of it in place of its operation
+    copies: int = 1  # that the node stands for
 
 
 class Edge(NamedTuple):
@@ -113,6 +117,8 @@ def captions(node: Node) -> tuple[str, str]:
     shows_operation = node.kind == "intermediate" and node.operation not in ("", "identity")
     large = node.operation if shows_operation and node.operation not in node.label else node.label
     below = node.name or node.label
+    if node.note:
+        return short(large or below), short(node.note)
     if not large or below == large:
         return short(below), ""
     return short(large), short(below)
@@ -128,13 +134,16 @@ def draw_node(node: Node, box: Box, is_small: bool) -> str:
     is_initial = node.kind == "initial"
     radius = min(box.height / 2, 18) if node.kind == "input" else 4 if is_initial else 8
     stroke = INK if node.is_output or node.kind == "input" else FAINT if is_initial else darker(node.colour)
-    about = f"{called(node)}: {node.kind if node.kind != 'intermediate' else node.operation or 'identity'}"
-    about += " (output)" if node.is_output else ""
+    about = node.about or (node.kind if node.kind != "intermediate" else node.operation or "identity")
+    about = f"{called(node)}: {about}{' (output)' if node.is_output else ''}"
     size = 11 if is_small else 12 if is_initial else 13
     middle_x, middle_y = box.x + box.width / 2, box.y + box.height / 2
+    colour, behind = PAPER if is_initial else node.colour, min(node.copies - 1, MOST_BEHIND)
     marks = [
-        rectangle(box, radius, PAPER if is_initial else node.colour, stroke, 2.6 if node.is_output else 1.2)
+        rectangle(Box(box.x + 3 * step, box.y - 3 * step, *box[2:]), radius, colour, stroke, 0.8)
+        for step in range(behind, 0, -1)
     ]
+    marks.append(rectangle(box, radius, colour, stroke, 2.6 if node.is_output else 1.2))
     if large:
         marks.append(text(middle_x, middle_y + (-1 if below else size * 0.36), large, size))
     if below:
@@ -186,6 +195,31 @@ def draw_route(route: Sequence[tuple[float, float]], edge: Edge, about: str) -> 
     return _edge(path, (x, y), (direction, 0.0), (x - 14.5 * direction, y), edge, about)
 
 
+def draw_turn(
+    end: Sequence[tuple[float, float]],
+    start: Sequence[tuple[float, float]],
+    back: tuple[float, float, float],
+    edge: Edge,
+    about: str,
+) -> str:
+    """Draws an edge from a row of a drawing to the next one: out on the right, and in on the left.
+
+    Args:
+      end: route to the right end of the upper row.
+      start: route from the left end of the lower row, to the right.
+      back: from where on the right, at which height and to where on the left it runs back.
+      edge: what is drawn.
+      about: of the tooltip.
+    """
+    (right, between, left), y, r = back, start[0][1], 8
+    path = (
+        f"{_route_path(end, to_tip=True)} H{right - r:.1f} q{r},0 {r},{r} V{between - r:.1f} q0,{r} {-r},{r} "
+        f"H{left + r:.1f} q{-r},0 {-r},{r} V{y - r:.1f} q0,{r} {r},{r} {_route_path(start).replace('M', 'L')}"
+    )
+    x, y = start[-1]
+    return _edge(path, (x, y), (1.0, 0.0), (x - 14.5, y), edge, about)
+
+
 def draw_output(route: Sequence[tuple[float, float]]) -> str:
     """Draws a route of `layered_layout` as the arrow that leaves the block, with a word at its end."""
     x, y = route[-1]
@@ -200,8 +234,8 @@ def _direction(route: Sequence[tuple[float, float]]) -> float:
     return 1.0 if route[1][0] >= route[0][0] else -1.0
 
 
-def _route_path(route: Sequence[tuple[float, float]]) -> str:
-    """Returns the way along a route up to its arrow head."""
+def _route_path(route: Sequence[tuple[float, float]], to_tip: bool = False) -> str:
+    """Returns the way along a route up to its arrow head, or to its end."""
     x, y = route[0]
     parts = [f"M{x:.1f},{y:.1f}"]
     for place, (x, y) in enumerate(route[1:-1], start=1):
@@ -212,7 +246,7 @@ def _route_path(route: Sequence[tuple[float, float]]) -> str:
             middle = (before_x + x) / 2
             parts.append(f"C{middle:.1f},{before_y:.1f} {middle:.1f},{y:.1f} {x:.1f},{y:.1f}")
     x, y = route[-1]
-    parts.append(f"L{x - 6 * _direction(route):.1f},{y:.1f}")
+    parts.append(f"L{x - (0 if to_tip else 6 * _direction(route)):.1f},{y:.1f}")
     return " ".join(parts)
 
 

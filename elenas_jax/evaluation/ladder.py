@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from elenas_jax.types import Task
+from elenas_jax.types import AnyTask
 
 
-def passes(task: Task, metric: float) -> bool:
+def passes(task: AnyTask, metric: float) -> bool:
     """Whether a validation metric reaches the task's threshold."""
     return metric >= task.threshold
 
 
-def ladder_score(metrics: Sequence[float], tasks: Sequence[Task]) -> float:
+def ladder_score(metrics: Sequence[float], tasks: Sequence[AnyTask]) -> float:
     """Sums relu(exp(a) - exp(a_untrained)) s_d over the tasks reached.
 
     Args:

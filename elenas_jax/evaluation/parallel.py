@@ -7,7 +7,7 @@ program; as many as there are cores fill the machine, because candidates are ind
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,22 @@ import jax
 import numpy as np
 
 
+def usable_core_numbers() -> list[int]:
+    """Returns the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
     """Returns how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_core_numbers())
+
+
+def pin_to_cores(cores: Sequence[int]) -> None:
+    """Keeps this process to some cores, where the system can; call it before anything is computed."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 def configure_devices(num_devices: int = 0) -> None:

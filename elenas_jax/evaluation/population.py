@@ -38,6 +38,9 @@ class Evaluator(NamedTuple):
     cache_key: Callable[[bytes, int, int], bytes]
     task_names: tuple[str, ...]
     plan: dict[str, Any]
+    prepare: Callable[[], None] = lambda: None  # loads what is slow to load; raises ValueError if it cannot
+    close: Callable[[], None] = lambda: None
+    seconds: Callable[[], dict[str, float]] = dict  # spent so far, by what it was spent on
 
 
 def make_population_evaluator(

@@ -10,7 +10,7 @@ from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.population import evaluate_seeds, make_population_evaluator
 from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.graphs import KNOWN_BLOCKS, REASONS, ComputationGraph, canonical_hash
-from elenas_jax.tasks import make_task
+from elenas_jax.tasks import make_sequence_task
 from elenas_jax.types import OK, Task, explain_status
 
 
@@ -51,7 +51,7 @@ def evaluate(
         raise ValueError(f"seeds is {seeds}; it must be at least 1.")
     names, listed = _list_graphs(graphs)
     parallel.configure_devices(num_devices)
-    task = make_task(task) if isinstance(task, str) else task
+    task = make_sequence_task(task) if isinstance(task, str) else task
     evaluator = make_population_evaluator(
         [task],
         run_key=jax.random.key(seed),

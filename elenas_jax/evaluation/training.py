@@ -5,6 +5,7 @@ follow each other in one compiled loop and share its buffers, so that nothing is
 cleared for one of them, and a candidate's numbers cannot depend on who else is in the chunk.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import jax
@@ -53,6 +54,11 @@ class Job(NamedTuple):
 def data_key(run_key: jax.Array, replicate: int) -> jax.Array:
     """Returns the key of all samples of a replicate: the same for every candidate."""
     return jax.random.fold_in(jax.random.fold_in(run_key, DATA), replicate)
+
+
+def canonical_digest(canonical: bytes) -> str:
+    """Returns 32 hexadecimal digits of a canonical form: the hash that names a candidate."""
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def weights_key(run_key: jax.Array, canonical_hash: str, replicate: int) -> jax.Array:

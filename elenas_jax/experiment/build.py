@@ -1,29 +1,37 @@
 """From names to objects: the only place that turns a config into what it describes."""
 
 import contextlib
+import functools
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from elenas_jax.evaluation.cache import Cache
+from elenas_jax.evaluation.individual import Workers, make_individual_evaluator
+from elenas_jax.evaluation.individual_trainer import IndividualTrainer
 from elenas_jax.evaluation.population import Evaluator, make_population_evaluator
+from elenas_jax.evaluation.recipes import Recipe
 from elenas_jax.evaluation.tabular import Table, load_table, make_tabular_evaluator
-from elenas_jax.experiment.config import LIMIT, PRETRAINED, SHAPING
+from elenas_jax.experiment.config import INDIVIDUAL_NAME, LIMIT, PRETRAINED, SHAPING, SPACE_FROM_EVALUATOR
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.pretrained import load_params
 from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.experiment.run_dir import plain
 from elenas_jax.ops import COMBINING, TRANSFORMING
 from elenas_jax.spaces import SPACES
 from elenas_jax.spaces.elenas_sampling import operation_codes
 from elenas_jax.strategies import STRATEGIES
 from elenas_jax.strategies.rewards import make_reward
 from elenas_jax.tasks import make_task
-from elenas_jax.types import SearchSpace, Strategy, Task
+from elenas_jax.types import AnyTask, SearchSpace, Strategy, Task
 
 # Keys on which metrics depend, and those on which only the score does, for what a table was made with.
 _EVALUATOR_TRAINS = ("head", "hidden_features", "batch_size", "learning_rate")
 _TASK_SCORES = ("threshold", "untrained", "weight")
+WORKER = (sys.executable, "-m", "elenas_jax.experiment.worker")
 
 
 def build(config: dict[str, Any], cache: Cache) -> Experiment:
@@ -40,12 +48,12 @@ def build(config: dict[str, Any], cache: Cache) -> Experiment:
     tasks = build_tasks(config)
     space = build_space(config, tasks)
     strategy = build_strategy(config, space)
-    return Experiment(config, space, strategy, build_evaluator(config, tasks, cache), run_key)
+    return Experiment(config, space, strategy, build_evaluator(config, tasks, cache, space), run_key)
 
 
-def build_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
+def build_tasks(config: Mapping[str, Any]) -> tuple[AnyTask, ...]:
     """Returns the tasks of the ladder, easiest first."""
-    tasks = []
+    tasks: list[AnyTask] = []
     for name in config["ladder"]:
         settings = {key: value for key, value in config["tasks"][name].items() if key != "steps"}
         with _in_section(f"tasks.{name}"):
@@ -54,27 +62,63 @@ def build_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
 
 
 def build_space(
-    config: Mapping[str, Any], tasks: tuple[Task, ...], status_fn: Callable | None = None
+    config: Mapping[str, Any], tasks: tuple[AnyTask, ...], status_fn: Callable | None = None
 ) -> SearchSpace:
-    """Returns the space; `status_fn` says what is valid where it is known without constructing."""
+    """Returns the space; `status_fn` says what is valid where it is known without constructing.
+
+    Of what can be handed in a maker gets what its signature names.
+    """
+    name = config["space"]["name"]
     settings = {key: value for key, value in config["space"].items() if key != "name"}
+    offers: dict[str, Callable[[], Any]] = {
+        "signatures": lambda: tuple(
+            (task.in_features, task.out_features, task.time_steps)
+            for task in _sequence_tasks(tasks, f"space.name={name!r}")
+        ),
+        "in_shape": lambda: _shape_of(tasks, name),
+        "out_features": lambda: tasks[0].out_features,
+        "shaping": lambda: {key: config["reward"][key] for key in SHAPING},
+        "threshold": lambda: tasks[0].threshold,
+        "status_fn": lambda: status_fn,
+    }
+    evaluator = config["evaluator"]
+    offers |= {key: functools.partial(evaluator.get, key) for key in SPACE_FROM_EVALUATOR if key in evaluator}
+    maker: Callable[..., SearchSpace] = SPACES[name]
+    taken = inspect.signature(maker).parameters
     with _in_section("space"):
-        return SPACES[config["space"]["name"]](
-            **settings,
-            head=config["evaluator"]["head"],
-            hidden_features=config["evaluator"]["hidden_features"],
-            signatures=tuple((task.in_features, task.out_features, task.time_steps) for task in tasks),
-            shaping={name: config["reward"][name] for name in SHAPING},
-            threshold=tasks[0].threshold,
-            status_fn=status_fn,
-        )
+        return maker(**settings, **{key: offers[key]() for key in taken if key in offers})
 
 
-def training_steps(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> tuple[int, ...]:
-    """Returns the steps of a training on each task: those of the config, else one epoch."""
+def build_sequence_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
+    """As `build_tasks`, for what trains on sequences that are drawn, and on nothing else."""
+    return _sequence_tasks(build_tasks(config), f"evaluator.name={config['evaluator']['name']!r}")
+
+
+def _sequence_tasks(tasks: tuple[AnyTask, ...], who: str) -> tuple[Task, ...]:
+    """Returns the tasks if all of them draw sequences."""
+    found = tuple(task for task in tasks if isinstance(task, Task))
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise ConfigError(f"ladder={task.name!r} is a data set; {who} takes sequences that are drawn.")
+    return found
+
+
+def _shape_of(tasks: tuple[AnyTask, ...], name: str) -> tuple[int, ...]:
+    """Returns the shape of the inputs of all tasks."""
+    for task in tasks[1:]:
+        if task.in_shape != tasks[0].in_shape:
+            raise ConfigError(
+                f"ladder: inputs of {task.name} are {task.in_shape}, of {tasks[0].name} {tasks[0].in_shape}; "
+                f"with space.name={name!r} they must be alike."
+            )
+    return tasks[0].in_shape
+
+
+def training_steps(config: Mapping[str, Any], tasks: tuple[AnyTask, ...]) -> tuple[int, ...]:
+    """Returns the steps of a training on each task that draws its examples: of the config, else one epoch."""
     batch_size = config["evaluator"]["batch_size"]
     steps = []
-    for task in tasks:
+    for task in _sequence_tasks(tasks, f"evaluator.name={config['evaluator']['name']!r}"):
         steps.append(config["tasks"][task.name]["steps"] or task.train_samples // batch_size)
         if not steps[-1]:
             raise ConfigError(
@@ -84,14 +128,26 @@ def training_steps(config: Mapping[str, Any], tasks: tuple[Task, ...]) -> tuple[
     return tuple(steps)
 
 
-def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: Cache) -> Evaluator:
-    """Returns the evaluator; also for blocks that no search found, as the quickstart does."""
+def build_evaluator(
+    config: Mapping[str, Any], tasks: tuple[AnyTask, ...], cache: Cache, space: SearchSpace | None = None
+) -> Evaluator:
+    """Returns the evaluator; also for blocks that no search found, as the quickstart does.
+
+    Args:
+      config: resolved.
+      tasks: of `build_tasks`.
+      cache: of what was trained before.
+      space: of `build_space`; built where it is needed and not given.
+    """
     settings = config["evaluator"]
+    if settings["name"] == INDIVIDUAL_NAME:
+        return _build_individual(config, tasks, cache, space or build_space(config, tasks))
     steps = training_steps(config, tasks)
+    sequences = _sequence_tasks(tasks, f"evaluator.name={settings['name']!r}")
     if settings["table"]:
         return make_tabular_evaluator(
             load_matching_table(config),
-            tasks,
+            sequences,
             steps=steps,
             head=settings["head"],
             hidden_features=settings["hidden_features"],
@@ -99,7 +155,7 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
         )
     with _in_section("evaluator"):
         return make_population_evaluator(
-            tasks,
+            sequences,
             run_key=jax.random.key(config["seed"]),
             steps=steps,
             head=settings["head"],
@@ -114,6 +170,67 @@ def build_evaluator(config: Mapping[str, Any], tasks: tuple[Task, ...], cache: C
             max_parameters=config["space"].get(LIMIT, 0),
             cache=cache,
         )
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    tasks: tuple[AnyTask, ...],
+    space: SearchSpace,
+) -> IndividualTrainer:
+    """Returns what trains candidates one by one, in this process.
+
+    Args:
+      config: resolved, of the individual evaluator.
+      tasks: of `build_tasks`.
+      space: of `build_space`.
+    """
+    settings = config["evaluator"]
+    steps = [training_steps(config, (task,))[0] if isinstance(task, Task) else None for task in tasks]
+    with _in_section("evaluator"):
+        return IndividualTrainer(
+            space.build,
+            tasks,
+            run_key=jax.random.key(config["seed"]),
+            recipe=build_recipe(config),
+            steps=steps,
+            budgets=settings["budgets"],
+            memory=_memory(config),
+            max_seconds=settings["max_seconds"],
+        )
+
+
+def build_recipe(config: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe of trainings of the individual evaluator."""
+    return Recipe(**{name: config["evaluator"][name] for name in Recipe._fields})
+
+
+def compilation_cache() -> str | None:
+    """Returns the folder of the compilation cache of this process, None if it has none."""
+    return getattr(jax.config, "jax_compilation_cache_dir", None)
+
+
+def _memory(config: Mapping[str, Any]) -> int:
+    return int(config["evaluator"]["memory_gib"] * 2**30)
+
+
+def _build_individual(
+    config: Mapping[str, Any], tasks: tuple[AnyTask, ...], cache: Cache, space: SearchSpace
+) -> Evaluator:
+    settings = config["evaluator"]
+    workers = None
+    if settings["workers"]:
+        # They share the compilation cache of this process, if it has one.
+        setup = {"config": plain(config), "compilation_cache": compilation_cache()}
+        workers = Workers(settings["workers"], WORKER, setup)
+    return make_individual_evaluator(
+        space,
+        build_trainer(config, tasks, space),
+        settings={"space": plain(config["space"])},
+        memory=_memory(config),
+        max_seconds=settings["max_seconds"],
+        workers=workers,
+        cache=cache,
+    )
 
 
 def load_matching_table(config: Mapping[str, Any]) -> Table:
@@ -167,6 +284,8 @@ def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
     settings = {key: value for key, value in config["strategy"].items() if key not in ("name", PRETRAINED)}
     if PRETRAINED in config["strategy"]:
         settings["initial_params"] = load_params(config)
+    if "num_budgets" in inspect.signature(STRATEGIES[config["strategy"]["name"]]).parameters:
+        settings["num_budgets"] = len(config["evaluator"]["budgets"])
     reward = {name: value for name, value in config["reward"].items() if name not in SHAPING}
     with _in_section("reward"):
         reward_fn = make_reward(space, **reward)

@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from elenas_jax.evaluation.executors import AUTO, EXECUTORS
+from elenas_jax.evaluation.recipes import OPTIMISERS, SCHEDULES, Recipe
 from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_name, check_section, maker_rules
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.spaces import SPACES
@@ -19,6 +20,7 @@ from elenas_jax.spaces.elenas_shaping import ShapingWeights
 from elenas_jax.strategies import STRATEGIES
 from elenas_jax.strategies.rewards import make_reward
 from elenas_jax.tasks import TASKS, make_task
+from elenas_jax.types import Task
 
 RUN: dict[str, Rule] = {
     "seed": Rule(0, (int,), low=0, high=2**32 - 1),
@@ -41,6 +43,31 @@ EVALUATOR: dict[str, Rule] = {
     # Look evaluations up instead of training: name or path of a table, see scripts/make_table.py.
     "table": Rule("", (str,)),
 }
+_RECIPE: dict[str, dict[str, Any]] = {
+    "optimiser": dict(choices=OPTIMISERS),
+    "learning_rate": dict(above=0),
+    "momentum": dict(low=0),
+    "weight_decay": dict(low=0),
+    "schedule": dict(choices=SCHEDULES),
+    "batch_size": dict(low=1),
+    "epochs": dict(low=1),
+    "patience": dict(low=0),
+}
+INDIVIDUAL: dict[str, Rule] = {
+    **{
+        name: Rule(default, (type(default),), **_RECIPE[name])
+        for name, default in Recipe._field_defaults.items()
+    },
+    "eval_epochs": Rule(64, (int,), low=1),  # of scripts/retrain_best.py, on training and validation data
+    "budgets": Rule((1.0,), (tuple,), above=0, items=float),  # rungs, as multiples of the epochs
+    "workers": Rule(0, (int,), low=0),  # processes that train; 0 trains in the one that searches
+    "memory_gib": Rule(8.0, (float,), above=0),  # of a candidate
+    "max_seconds": Rule(0.0, (float,), low=0),  # of a candidate; 0 is no limit
+}
+# Keys of the section by `evaluator.name`. Networks of one shape are trained as a population.
+POPULATION_NAME, INDIVIDUAL_NAME = "population", "individual"
+EVALUATORS = {POPULATION_NAME: EVALUATOR, INDIVIDUAL_NAME: INDIVIDUAL}
+_POPULATION_SPACES = ("elenas",)  # others are evaluated individually if nothing is said
 SHAPING: dict[str, Rule] = {
     name: Rule(default, (float,), low=0) for name, default in ShapingWeights._field_defaults.items()
 }
@@ -53,14 +80,18 @@ FREE_KEYS = (
     "tensorboard",
     "compilation_cache",
     "evaluator.num_devices",
+    "evaluator.workers",
+    "evaluator.eval_epochs",
 )
 DEFAULT_LADDER = ("reber", "embedded_reber", "adding")
 
-# Arguments of makers that `build` hands in, so they are no keys.
-SPACE_HANDED_IN = ("head", "hidden_features", "signatures", "shaping", "threshold", "status_fn")
+# Arguments of makers that `build` hands in, so they are no keys; those of the evaluator's section only where
+# it has them.
+SPACE_HANDED_IN = ("signatures", "in_shape", "out_features", "shaping", "threshold", "status_fn")
+SPACE_FROM_EVALUATOR = ("head", "hidden_features")
 PRETRAINED = "pretrained"  # key of strategies that learn a policy
 LIMIT = "max_parameters"  # key of spaces, which the evaluator keeps to as well
-STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params")
+STRATEGY_HANDED_IN = ("space", "reward_fn", "initial_params", "num_budgets")
 # Bounds of arguments by their names; what else there is to check, makers check themselves.
 _BOUNDS: dict[str, dict[str, Any]] = {
     "negatives": dict(choices=("random", "near_miss")),
@@ -75,6 +106,8 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "batch_size": dict(low=1),
     "population_size": dict(low=1),
     "tournament_size": dict(low=1),
+    "num_candidates": dict(low=2),
+    "eta": dict(low=2),
     "learning_rate": dict(above=0),
 }
 _TASK_FIELDS = ("train_samples", "valid_samples", "threshold", "untrained", "weight")
@@ -129,26 +162,43 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
     strategy = check_name("strategy.name", sections["strategy"].get("name", "reinforce"), STRATEGIES)
     for name in sections["tasks"]:
         check_name("tasks", name, TASKS)
+    usual = POPULATION_NAME if space in _POPULATION_SPACES else INDIVIDUAL_NAME
+    evaluator = check_name("evaluator.name", sections["evaluator"].get("name", usual), EVALUATORS)
     return {
         **check_section("", {key: value for key, value in given.items() if key in RUN}, RUN),
         "ladder": ladder,
-        "space": {"name": space, **_check_named("space", sections["space"], _space_rules(space))},
+        "space": {
+            "name": space,
+            **_check_named("space", space, sections["space"], _space_rules(space, evaluator)),
+        },
         "strategy": {
             "name": strategy,
-            **_check_named("strategy", sections["strategy"], _strategy_rules(strategy)),
+            **_check_named("strategy", strategy, sections["strategy"], _strategy_rules(strategy)),
         },
         "reward": check_section("reward.", sections["reward"], REWARD),
         "tasks": {
             name: check_section(f"tasks.{name}.", sections["tasks"].get(name, {}), _task_rules(name))
             for name in ladder
         },
-        "evaluator": check_section("evaluator.", sections["evaluator"], EVALUATOR),
+        "evaluator": {
+            "name": evaluator,
+            **_check_named("evaluator", evaluator, sections["evaluator"], EVALUATORS[evaluator]),
+        },
     }
 
 
-def _check_named(section: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+def default_values(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the defaults of a resolved config by their full keys: what a config of before a key means."""
+    return {key: rule.default for key, rule in _all_rules(resolved).items()} | {
+        "evaluator.name": POPULATION_NAME
+    }
+
+
+def _check_named(
+    section: str, name: str, given: Mapping[str, Any], rules: Mapping[str, Rule]
+) -> dict[str, Any]:
     settings = {key: value for key, value in given.items() if key != "name"}
-    return check_section(f"{section}.", settings, rules, f" with {section}.name={given.get('name')!r}")
+    return check_section(f"{section}.", settings, rules, f" with {section}.name={name!r}")
 
 
 def _check_ladder(ladder: Any) -> tuple[str, ...]:
@@ -163,8 +213,9 @@ def _check_ladder(ladder: Any) -> tuple[str, ...]:
     return tuple(ladder)
 
 
-def _space_rules(name: str) -> dict[str, Rule]:
-    return maker_rules(SPACES[name], SPACE_HANDED_IN, _BOUNDS)
+def _space_rules(name: str, evaluator: str) -> dict[str, Rule]:
+    handed_in = (*SPACE_HANDED_IN, *(key for key in SPACE_FROM_EVALUATOR if key in EVALUATORS[evaluator]))
+    return maker_rules(SPACES[name], handed_in, _BOUNDS)
 
 
 def _strategy_rules(name: str) -> dict[str, Rule]:
@@ -178,19 +229,22 @@ def _strategy_rules(name: str) -> dict[str, Rule]:
 def _task_rules(name: str) -> dict[str, Rule]:
     """Rules of `tasks.<name>`: what its maker takes, numbers of its record, and the steps of a training."""
     task = make_task(name)
-    numbers = {field: getattr(task, field) for field in _TASK_FIELDS}
+    numbers = {field: getattr(task, field) for field in _TASK_FIELDS if field in task._fields}
     rules = {field: Rule(value, (type(value),), **_BOUNDS.get(field, {})) for field, value in numbers.items()}
-    # Steps: None is one epoch, train_samples // batch_size.
-    return maker_rules(TASKS[name], (), _BOUNDS) | rules | {"steps": Rule(None, (int,), low=1, optional=True)}
+    rules = maker_rules(TASKS[name], (), _BOUNDS) | rules
+    if isinstance(task, Task):
+        # Steps: None is one epoch, train_samples // batch_size. Those of a data set follow from its size.
+        rules["steps"] = Rule(None, (int,), low=1, optional=True)
+    return rules
 
 
 def _all_rules(resolved: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules of a resolved config by their full keys."""
     sections = {
-        "space": _space_rules(resolved["space"]["name"]),
+        "space": _space_rules(resolved["space"]["name"], resolved["evaluator"]["name"]),
         "strategy": _strategy_rules(resolved["strategy"]["name"]),
         "reward": REWARD,
-        "evaluator": EVALUATOR,
+        "evaluator": EVALUATORS[resolved["evaluator"]["name"]],
         **{f"tasks.{name}": _task_rules(name) for name in resolved["ladder"]},
     }
     return RUN | {

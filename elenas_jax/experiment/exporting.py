@@ -18,7 +18,7 @@ import numpy as np
 from elenas_jax.evaluation.parallel import on_host
 from elenas_jax.evaluation.training import VALIDATION
 from elenas_jax.experiment import run_dir as runs
-from elenas_jax.experiment.build import build_tasks, training_steps
+from elenas_jax.experiment.build import build_sequence_tasks, training_steps
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.longer import LongerTrial, Setting
 from elenas_jax.experiment.rules import ConfigError
@@ -105,7 +105,7 @@ def make_request(
     has_task = "ladder" in config
     config = check_config(config | {"evaluator": config.get("evaluator", {}) | chosen})
     if has_task:
-        first = build_tasks(config)[0]
+        first = build_sequence_tasks(config)[0]
         widths = {key: getattr(first, key) for key in _WIDTHS}
     for key in widths:
         if task and given.get(key, widths[key]) != widths[key]:
@@ -248,7 +248,7 @@ def _train(
 ) -> tuple[dict[str, Any], str]:
     """Returns packed parameters after the training that an evaluator would do, and what it was."""
     config = request.config
-    tasks = build_tasks(config)
+    tasks = build_sequence_tasks(config)
     (steps,) = training_steps(config, tasks)
     settings = {key: config["evaluator"][key] for key in _EVALUATOR}
     trial = LongerTrial(

@@ -11,7 +11,7 @@ from rich.console import Console
 from elenas_jax.experiment.archive import Row, export_rows
 from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed
 from elenas_jax.experiment.build import build_space, build_tasks
-from elenas_jax.experiment.config import FREE_KEYS
+from elenas_jax.experiment.config import FREE_KEYS, default_values
 from elenas_jax.experiment.run_dir import (
     RunError,
     check_same_config,
@@ -56,7 +56,7 @@ def search_for(
         result |= so_far
     before, limit = result["seconds"], 60 * config["minutes"]
     if result["found"] or before >= limit:
-        check_same_config(files, config, FREE_KEYS)
+        check_same_config(files, config, FREE_KEYS, default_values(config))
         return True, result
     judge: list[Callable[[list[Row]], Verdict | None]] = []
 

@@ -34,7 +34,7 @@ from elenas_jax.graphs import (
 )
 from elenas_jax.graphs.program import AFTER, Program, trim
 from elenas_jax.graphs.schedule import make_schedule
-from elenas_jax.tasks import make_task
+from elenas_jax.tasks import make_sequence_task
 from elenas_jax.tasks.reber import with_full_length
 from elenas_jax.types import DIVERGED, OK, Task
 
@@ -181,7 +181,9 @@ def longer_tasks(task: Task, lengths: Sequence[int]) -> tuple[Task, ...]:
 
 def _longer_task(task: Task, length: int) -> Task:
     is_grammar = bool(task.variant)
-    longer = make_task(task.name, length=length, **({"negatives": task.variant} if is_grammar else {}))
+    longer = make_sequence_task(
+        task.name, length=length, **({"negatives": task.variant} if is_grammar else {})
+    )
     longer = longer._replace(valid_samples=task.valid_samples)
     return with_full_length(longer) if is_grammar else longer
 

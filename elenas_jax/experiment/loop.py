@@ -159,6 +159,7 @@ def _one_generation(
     jax.block_until_ready(proposal.candidates)
     asked_at = time.perf_counter()
     archive.generation = generation
+    before = evaluator.seconds()
     evaluation = evaluator.evaluate(
         proposal.candidates,
         proposal.budget,
@@ -191,6 +192,9 @@ def _one_generation(
         "strategy": diagnostics,
         "policy_steps": _policy_steps(asked),
         "seconds_evaluating": evaluated_at - asked_at,
+        "seconds_evaluator": {
+            name: seconds - before.get(name, 0.0) for name, seconds in evaluator.seconds().items()
+        },
         "seconds_strategy": asked_at - started + told_at - evaluated_at,
         "seconds": time.perf_counter() - started,
     }

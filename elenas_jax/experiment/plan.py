@@ -10,8 +10,8 @@ from rich.table import Table
 
 from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.evaluation.executors import FUSED, INTERPRETED, choose_executor
-from elenas_jax.experiment.build import build_evaluator, build_tasks, training_steps
-from elenas_jax.experiment.config import LIMIT
+from elenas_jax.experiment.build import build_evaluator, build_sequence_tasks, training_steps
+from elenas_jax.experiment.config import INDIVIDUAL_NAME, LIMIT
 from elenas_jax.experiment.loop import Experiment
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.run_dir import RunDir
@@ -30,13 +30,10 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
       rows: lines of metrics of earlier sessions; without any, some trainings are timed.
     """
     config, plan = experiment.config, dict(experiment.evaluator.plan)
-    steps = training_steps(config, build_tasks(config))
     lines = {
         "run folder": f"{run.path} ({f'goes on after {len(rows)} generations' if rows else 'new'})",
         "search": f"{config['strategy']['name']} in {config['space']['name']}, seed {config['seed']}",
-        "tasks": ", ".join(
-            f"{name} ({num} steps)" for name, num in zip(config["ladder"], steps, strict=True)
-        ),
+        "tasks": _tasks(config),
         "limits": " or ".join(
             f"{config[name]:g} {name}" for name in ("generations", "evaluations", "minutes") if config[name]
         )
@@ -47,7 +44,7 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
         ),
         "time": _time(config, rows),
     }
-    if "table" not in plan:
+    if "candidates_per_chunk" in plan:
         lines["candidates"] = f"{plan.pop('candidates_per_chunk')} at a time"
         lines["memory"] = f"at most {plan.pop('memory_limit_gib'):.3g} GiB for trainings"
     plan.pop("num_devices", None)
@@ -58,6 +55,14 @@ def plan_table(experiment: Experiment, run: RunDir, rows: Sequence[Mapping[str, 
     for name, text in lines.items():
         table.add_row(name, text)
     return table
+
+
+def _tasks(config: Mapping[str, Any]) -> str:
+    """The ladder, with the steps of trainings where these follow from the config."""
+    if config["evaluator"]["name"] == INDIVIDUAL_NAME:
+        return ", ".join(config["ladder"])
+    steps = training_steps(config, build_sequence_tasks(config))
+    return ", ".join(f"{name} ({num} steps)" for name, num in zip(config["ladder"], steps, strict=True))
 
 
 def _time(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -74,6 +79,8 @@ def _time(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"about {duration((config['generations'] - len(rows)) * gone / len(rows))}")
         if config["evaluations"] and trained:
             parts.append(f"about {duration((config['evaluations'] - trained) * gone / trained)}")
+    elif config["evaluator"]["name"] == INDIVIDUAL_NAME:
+        parts.append("the first generation will tell")  # how long one takes differs by orders of magnitude
     elif config["evaluator"]["table"]:
         parts.append("seconds: nothing is trained")
     elif (config["generations"] or config["evaluations"]) and not config["minutes"]:
@@ -93,7 +100,7 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
 
     What is compiled for it serves the search too, where there is a compilation cache.
     """
-    tasks = build_tasks(config)
+    tasks = build_sequence_tasks(config)
     batch_size = config["evaluator"]["batch_size"]
     training = np.array(training_steps(config, tasks)) * config["evaluator"]["budgets"][0]
     executor = choose_executor(config["evaluator"]["executor"], "row", True, int(training[0]))
@@ -109,7 +116,7 @@ def seconds_per_training(config: Mapping[str, Any]) -> tuple[float, float]:
         "evaluator": settings,
         "tasks": {name: {**config["tasks"][name], **changes} for name in config["ladder"]},
     }
-    evaluator = build_evaluator(probe, build_tasks(probe), MemoryCache())
+    evaluator = build_evaluator(probe, build_sequence_tasks(probe), MemoryCache())
     num_nodes = max(KNOWN_BLOCKS[name].num_nodes for name in _PROBES)
     blocks = ComputationGraph(
         np.stack([np.asarray(pad_graph(KNOWN_BLOCKS[n], num_nodes).edges) for n in _PROBES])

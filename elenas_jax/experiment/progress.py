@@ -132,7 +132,11 @@ class Progress:
 
 
 def rates(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns evaluations per second, and steps of the policy per second where there is one, in words."""
+    """Returns evaluations per second, and steps of the policy per second where there is one, in words.
+
+    Evaluations that take longer than ten seconds are counted by the hour. Where an evaluator tells compiling
+    from training, the share of compiling follows, and how much of the time nothing was trained for it.
+    """
     # The first generation of a session compiles; it is left out as soon as there are others.
     rows = list(rows)[1:] or list(rows)
     parts = []
@@ -142,7 +146,17 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ):
         total, seconds = sum(row[count] for row in rows), sum(row[per] for row in rows)
         if total and seconds > 0:
-            parts.append(f"{float(f'{total / seconds:.3g}'):,g} {words}")
+            rate = total / seconds
+            if count == "new_evaluations" and rate < 0.1:
+                rate, words = 3600 * rate, "evaluations/h"
+            parts.append(f"{float(f'{rate:.3g}'):,g} {words}")
+    spent = [row.get("seconds_evaluator", {}) for row in rows]
+    compiling, waiting, training = (
+        sum(each.get(name, 0.0) for each in spent) for name in ("compiling", "waiting", "training")
+    )
+    if compiling + training > 0:
+        share, waited = compiling / (compiling + training), waiting / (waiting + training)
+        parts.append(f"compiling {share:.0%} ({waited:.0%} waited for)")
     return parts
 
 

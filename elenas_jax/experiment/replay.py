@@ -19,9 +19,9 @@ import numpy as np
 
 from elenas_jax.evaluation.tabular import Table, table_record
 from elenas_jax.experiment.build import (
+    build_sequence_tasks,
     build_space,
     build_strategy,
-    build_tasks,
     load_matching_table,
     training_steps,
 )
@@ -60,7 +60,7 @@ def make_ground(config: Mapping[str, Any]) -> Ground:
     Raises:
       ConfigError: if the table does not fit.
     """
-    tasks, table = build_tasks(config), load_matching_table(config)
+    tasks, table = build_sequence_tasks(config), load_matching_table(config)
     steps = training_steps(config, tasks)
     choices = make_choices(config["space"]["num_nodes"], config["space"]["operations"])
     places, forms = tabulate_graphs(build_space(config, tasks), choices)

@@ -196,13 +196,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_same_config(run: RunDir, config: Mapping[str, Any], free: tuple[str, ...]) -> dict | None:
+def check_same_config(
+    run: RunDir, config: Mapping[str, Any], free: tuple[str, ...], defaults: Mapping[str, Any] | None = None
+) -> dict | None:
     """Returns the stored config.json, or None where the folder is new.
 
     Args:
       run: the run folder; nothing in it is changed.
       config: the resolved config of the search that wants to go on in this folder.
       free: keys that may differ because no result depends on them.
+      defaults: by full key; what a stored config means that was written before there was such a key.
 
     Raises:
       RunError: if the folder holds something else, or a run of another config.
@@ -227,7 +230,7 @@ def check_same_config(run: RunDir, config: Mapping[str, Any], free: tuple[str, .
         raise RunError(
             f"{run.config} is damaged: it holds no JSON object; restore it or start in a new folder."
         )
-    old = flatten({key: value for key, value in stored.items() if key != "plan"})
+    old = plain(defaults or {}) | flatten({key: value for key, value in stored.items() if key != "plan"})
     new = flatten(plain(config))
     missing = object()
     differing = [

@@ -24,7 +24,7 @@ from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive, Row
 from elenas_jax.experiment.build import build
 from elenas_jax.experiment.checkpoint import Checkpoints
-from elenas_jax.experiment.config import FREE_KEYS, check_config
+from elenas_jax.experiment.config import FREE_KEYS, check_config, default_values
 from elenas_jax.experiment.loop import Experiment, Outcome, limit_reached, restore, search
 from elenas_jax.experiment.plan import plan_table
 from elenas_jax.experiment.progress import Progress, TensorBoard
@@ -60,7 +60,8 @@ def run(
     resolved = check_config(config)
     _check_tensorboard(resolved)
     run = files.run_dir(path)
-    if files.check_same_config(run, resolved, FREE_KEYS):
+    defaults = default_values(resolved)
+    if files.check_same_config(run, resolved, FREE_KEYS, defaults):
         rows = files.read_metrics(run)
         if why := limit_reached(rows, resolved):
             console.print(f"Nothing to do: {run.path} has reached {why}.", soft_wrap=True)
@@ -68,8 +69,8 @@ def run(
     prepare(resolved, console)
     archive = Archive(run.archive)
     experiment = build(resolved, archive)
-    with files.locked(run):
-        stored = files.check_same_config(run, resolved, FREE_KEYS)
+    with contextlib.closing(experiment.evaluator), _prepared(experiment), files.locked(run):
+        stored = files.check_same_config(run, resolved, FREE_KEYS, defaults)
         if not stored:  # the first file, so that a folder without it holds nothing
             files.write_json(run.config, resolved | {"plan": experiment.evaluator.plan})
         with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints, archive:
@@ -91,14 +92,15 @@ def run(
     return outcome
 
 
-CACHE_BYTES = 2**30  # of fused candidates in the compilation cache, kept from session to session
+CACHE_BYTES = 2**30  # of single candidates' programs in the compilation cache, kept from session to session
 CACHE_SECONDS = 0.5  # of compiling, from which programs are cached after the first generation
 
 
 def prepare(resolved: Mapping[str, Any], console: Console) -> None:
     """Sets up devices and the compilation cache; call it before anything runs on a device."""
     try:
-        configure_devices(resolved["evaluator"]["num_devices"] or 0)
+        # What is trained one by one takes one device; workers have their own.
+        configure_devices(resolved["evaluator"].get("num_devices", 1) or 0)
     except ValueError as error:
         raise ConfigError(f"evaluator.num_devices: {' '.join(str(error).split())}") from error
     if resolved["compilation_cache"] == "off":
@@ -127,11 +129,12 @@ def _keep_large_programs_only() -> None:
 
 
 def _prune(folder: Path, most_bytes: int) -> None:
-    """Deletes fused candidates from the compilation cache, oldest first: they hardly ever come back."""
+    """Deletes single candidates from the compilation cache, oldest first: they hardly ever come back."""
     found = []
-    for path in folder.glob("jit_fused_segment-*-cache"):
-        with contextlib.suppress(OSError):  # another session may prune too
-            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    for pattern in ("jit_fused_segment-*-cache", "jit_individual_*-cache"):
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):  # another session may prune too
+                found.append((path.stat().st_mtime, path.stat().st_size, path))
     surplus = sum(size for _, size, _ in found) - most_bytes
     for _, size, path in sorted(found):
         if surplus <= 0:
@@ -139,6 +142,16 @@ def _prune(folder: Path, most_bytes: int) -> None:
         with contextlib.suppress(OSError):
             path.unlink()
         surplus -= size
+
+
+@contextlib.contextmanager
+def _prepared(experiment: Experiment) -> Iterator[None]:
+    """Has the evaluator load its data; what is wrong with them is an error of the config."""
+    try:
+        experiment.evaluator.prepare()
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    yield
 
 
 @contextlib.contextmanager

@@ -1,12 +1,21 @@
 """Regularised evolution (Real et al., 2019): tournaments, mutations, and the oldest dies."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.types import OK, Array, Evaluation, Proposal, PyTree, SearchSpace, Strategy
+from elenas_jax.types import (
+    OK,
+    Array,
+    Evaluation,
+    Proposal,
+    PyTree,
+    SearchSpace,
+    Strategy,
+    explain_status,
+)
 
 
 class EvolutionState(NamedTuple):
@@ -24,12 +33,14 @@ def make_evolution(
     batch_size: int = 16,
     tournament_size: int = 8,
     num_random: int = 0,
+    start: Literal["sample", "starts"] = "sample",
+    frozen: bool = False,
     reward_fn=None,
 ) -> Strategy:
     """Builds regularised evolution.
 
-    The first `population_size` members are drawn by the space's sampler. From then on each
-    child is a mutation of the best of `tournament_size` members drawn with replacement. Invalid
+    The first `population_size` members are drawn by the space's sampler, or are copies of its starts. From
+    then on each child is a mutation of the best of `tournament_size` members drawn with replacement. Invalid
     candidates do not join; those that failed in training join with score 0.
 
     Args:
@@ -39,13 +50,22 @@ def make_evolution(
       tournament_size: members that compete to be a parent.
       num_random: of a generation's candidates that are drawn by the sampler and not children (not in the
         paper: a population that comes from one ancestor finds nothing else any more).
+      start: "starts" fills the population with equally many copies of each of `space.starts`: each is
+        trained once, all count as members.
+      frozen: whether the population stays as it is once it is full: random mutation of the first members.
       reward_fn: not used.
+
+    Raises:
+      ValueError: for numbers out of range, and if the space has no such starts or one is invalid.
     """
     del reward_fn
     if not 0 <= num_random < batch_size:
         raise ValueError(
             f"num_random is {num_random}; allowed are 0 to below batch_size, which is {batch_size}."
         )
+
+    if start == "starts":
+        _check_starts(space, population_size)
 
     def init(key: Array) -> EvolutionState:
         shape = jax.eval_shape(space.sample, key)
@@ -58,13 +78,23 @@ def make_evolution(
         parent = members[jnp.argmax(state.scores[members])]
         return space.mutate(key_mutate, jax.tree.map(lambda leaf: leaf[parent], state.population))
 
+    def newcomers(keys: Array, state: EvolutionState) -> tuple[PyTree, Array]:
+        """Returns candidates for a population that is not full, and which of them it has room for."""
+        if start == "sample":
+            return jax.vmap(space.sample)(keys), jnp.ones(batch_size, bool)
+        place = state.num_born + jnp.arange(batch_size)
+        starts = jax.tree.map(jnp.asarray, space.starts)
+        copies = population_size // len(jax.tree.leaves(starts)[0])
+        which = jnp.minimum(place, population_size - 1) // copies
+        return jax.tree.map(lambda leaf: leaf[which], starts), place < population_size
+
     @jax.jit
     def ask(key: Array, state: EvolutionState) -> tuple[Proposal, EvolutionState]:
         keys = jax.random.split(key, batch_size)
         # Branches for the whole batch: under vmap both would be computed.
-        candidates = jax.lax.cond(
+        candidates, valid = jax.lax.cond(
             state.num_born < population_size,
-            lambda: jax.vmap(space.sample)(keys),
+            lambda: newcomers(keys, state),
             lambda: (
                 jax.tree.map(
                     lambda *parts: jnp.concatenate(parts),
@@ -72,14 +102,18 @@ def make_evolution(
                     jax.vmap(child, in_axes=(0, None))(keys[num_random:], state),
                 )
                 if num_random
-                else jax.vmap(child, in_axes=(0, None))(keys, state)
+                else jax.vmap(child, in_axes=(0, None))(keys, state),
+                jnp.ones(batch_size, bool),
             ),
         )
-        return Proposal(candidates, jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size, bool)), state
+        return Proposal(candidates, jnp.zeros(batch_size, jnp.int32), valid), state
 
     @jax.jit
     def join(state: EvolutionState, candidates: PyTree, scores: Array, joins: Array) -> EvolutionState:
-        place = (state.num_born + jnp.cumsum(joins) - 1) % population_size
+        number = state.num_born + jnp.cumsum(joins) - 1
+        if frozen:
+            joins = joins & (number < population_size)
+        place = number % population_size
         # Of more newcomers than places only the last ones stay; those that do not join go nowhere.
         newer = jnp.cumsum(joins[::-1])[::-1] - joins
         place = jnp.where(joins & (newer < population_size), place, population_size)
@@ -103,3 +137,18 @@ def make_evolution(
         return {"population_mean": float(members.mean()), "population_best": float(members.max())}
 
     return Strategy(init=init, ask=ask, tell=tell, diagnostics=diagnostics)
+
+
+def _check_starts(space: SearchSpace, population_size: int) -> None:
+    """Raises ValueError unless a population can be filled with the space's starts."""
+    if space.starts is None:
+        raise ValueError(f"start is 'starts', but the space {space.name} was made without any.")
+    statuses = np.asarray(jax.vmap(space.status)(jax.tree.map(jnp.asarray, space.starts)))
+    for place, status in enumerate(statuses.tolist()):
+        if status != OK:
+            raise ValueError(f"start {place} of the space is {explain_status(status, space.reasons)}.")
+    if population_size % len(statuses):
+        raise ValueError(
+            f"population_size is {population_size}; it must be a multiple of {len(statuses)}, the number of "
+            "the space's starts."
+        )

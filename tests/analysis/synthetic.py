@@ -107,8 +107,12 @@ def write_run(
     num_proposals: int = 20,
     valid_share: float = 0.4,
     drawings: tuple[dict[str, Any], ...] = (),
+    texts: tuple[str, ...] = (),
 ) -> Path:
-    """Writes the files of a run whose scores rise with the generations, through the run's own writers."""
+    """Writes the files of a run whose scores rise with the generations, through the run's own writers.
+
+    `texts` describe what `drawings` show; by default equations are made up.
+    """
     numbers = random.Random(seed)
     files = run_dir(path)
     files.path.mkdir(parents=True, exist_ok=True)
@@ -173,6 +177,7 @@ def write_run(
                 if is_new and record.status == 0:
                     drawing = drawings[len(known) % len(drawings)]
                     text = f"h{place} = tanh(x @ w1 + w3)\ny = h{place} * h{place} < 1"
+                    text = texts[len(known) % len(drawings)] if texts else text
                     blocks.append(Block(digest, text, json.dumps(drawing), "{}"))
             archive.end_generation(rows, blocks)
             line = {"generation": generation, "proposals": num_proposals, "seconds": 2.5}

@@ -143,3 +143,43 @@ def test_a_box_without_a_label_that_holds_the_previous_step_says_so():
 
 def test_an_empty_drawing_is_a_picture():
     ElementTree.fromstring(draw_block({"nodes": [], "edges": [], "legend": []}))
+
+
+def test_a_long_block_is_drawn_in_rows_with_all_its_edges():
+    nodes = [
+        dict(
+            id=i,
+            kind="intermediate" if i else "input",
+            label=f"operation {i}",
+            operation="",
+            colour="#c3dcf9",
+            is_output=i == 59,
+        )
+        for i in range(60)
+    ]
+    edges = [
+        dict(source=i, target=i + 1, operation="add", symbol="+", colour="#333333", delayed=False)
+        for i in range(59)
+    ]
+    svg = check({"nodes": nodes, "edges": edges})
+    assert float(ElementTree.fromstring(svg).get("width", "")) < 1800
+    assert len(groups(svg, "output")) == 1
+
+
+def test_notes_copies_and_what_is_said_of_a_node():
+    nodes = [
+        dict(id=0, kind="input", label="x", operation="", colour="white", is_output=False, note="3x8x8"),
+        dict(id=1, kind="intermediate", label="linear(4)", operation="linear(4)", colour="#c3dcf9",
+             is_output=True, note="3x8x4", about="36 parameters", copies=4),
+    ]  # fmt: skip
+    edges = [dict(source=0, target=1, operation="", symbol="\u00d74", colour="#333333", delayed=False)]
+    svg = draw_block({"nodes": nodes, "edges": edges})
+    assert titles(svg, "edge") == ["x \u2192 linear(4)"]
+    assert titles(svg, "node") == ["x: input", "linear(4): 36 parameters (output)"]
+    first, second = groups(svg, "node")
+    assert [text.text for text in second.iter(f"{SVG}text")] == ["linear(4)", "3x8x4"]
+    assert len(first.findall(f"{SVG}rect")) == 1
+    assert len(second.findall(f"{SVG}rect")) == 3  # a stack
+    nodes[1]["copies"] = "many"
+    with pytest.raises(ValueError, match="not of the expected form"):
+        draw_block({"nodes": nodes, "edges": edges})

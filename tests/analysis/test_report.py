@@ -12,6 +12,11 @@ import pytest
 
 from elenas_jax.analysis import load_run, print_summary, report, report_blocks, write_report
 from elenas_jax.experiment.run_dir import RunError
+from elenas_jax.spaces.einspace_drawing import draw_derivation
+from elenas_jax.spaces.einspace_grammar import make_einspace_grammar
+from elenas_jax.spaces.einspace_listing import describe_derivation
+from elenas_jax.spaces.einspace_seeds import make_seed
+from elenas_jax.spaces.einspace_typing import infer, state_of
 from tests.analysis.synthetic import write_run
 from tests.analysis.test_load import DAMAGES, damage
 
@@ -227,3 +232,21 @@ def test_says_where_the_policy_comes_from(run_path, tmp_path, capsys, strategy, 
     assert expected in write_report(copy).read_text()
     print_summary(copy)
     assert expected in capsys.readouterr().out
+
+
+def test_a_report_shows_derivations_as_it_shows_graphs(no_figures, tmp_path):
+    grammar = make_einspace_grammar()
+    typed = infer(make_seed("resnet10", grammar), state_of((3, 64, 64)))
+    text = describe_derivation(typed)
+    run = write_run(tmp_path / "run", drawings=(draw_derivation(typed),), texts=(text,))
+    page = parse(write_report(run, num_blocks=1))
+    (card,) = (card for card in page.iter("article") if card.get("id") == "block-1")
+    assert [pre.text for pre in card.iter("pre")] == [text]
+    nodes = [group for group in card.iter(f"{SVG}g") if group.get("class") == "node"]
+    assert len(nodes) == 39 and {"conv 3x3, 64", "64x32x32"} <= {
+        words.text for node in nodes for words in node.iter(f"{SVG}text")
+    }
+    svg = card.find(f".//{SVG}svg")
+    assert svg is not None and float(svg.get("width", "")) < 1700, "long networks stand in rows"
+    table = page.find(".//table[@id='best']")
+    assert table is not None and text.splitlines()[-1] in "".join(table.itertext())

@@ -36,6 +36,18 @@ MISTAKES = {
         {"strategy": {"name": "evolutoin"}},
         ["strategy.name='evolutoin'", "'evolution'"],
     ),
+    "an unknown evaluator": (
+        {"evaluator": {"name": "individal"}},
+        ["evaluator.name='individal'", "'individual'", "population"],
+    ),
+    "a key of another evaluator": (
+        {"evaluator": {"epochs": 3}},
+        ["evaluator.epochs", "evaluator.name='population'", "learning_rate"],
+    ),
+    "an unknown start": (
+        {"strategy": {"name": "evolution", "start": "seeds"}},
+        ["strategy.start='seeds'", "sample, starts"],
+    ),
     "an unknown space": ({"space": {"name": "darts"}}, ["space.name='darts'", "elenas"]),
     "an unknown task": ({"ladder": ("rebre",)}, ["ladder='rebre'", "'reber'", "adding"]),
     "settings of an unknown task": ({"tasks": {"rebre": {}}}, ["tasks='rebre'", "'reber'"]),
@@ -77,6 +89,14 @@ DEEPER_MISTAKES = {
         ["valid_samples", "3", "32"],
     ),
     "an epoch without a batch": ({"tasks": {"reber": {"train_samples": 3}}}, ["train_samples=3", "32"]),
+    "one budget for successive halving": (
+        {"strategy": {"name": "successive_halving"}},
+        ["strategy", "evaluator.budgets has length 1", "2 or more"],
+    ),
+    "starts of a space without any": (
+        {"strategy": {"name": "evolution", "start": "starts"}},
+        ["strategy", "space elenas was made without any"],
+    ),
     "grading out of range": ({"reward": {"grading": 2.0}}, ["reward", "grading", "2.0"]),
 }
 
@@ -106,10 +126,13 @@ def test_deeper_mistakes(mistake):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_defaults_are_whole_and_stable(strategy):
-    config = default_config(strategy={"name": strategy})
+    given = {"strategy": {"name": strategy}}
+    if strategy == "successive_halving":
+        given["evaluator"] = {"budgets": (0.5, 1.0)}
+    config = default_config(**given)
     resolved = check_config(config)
-    assert check_config(resolved) == resolved == check_config({"strategy": {"name": strategy}})
-    own = set(maker_rules(STRATEGIES[strategy], ("space", "reward_fn", "initial_params")))
+    assert check_config(resolved) == resolved == check_config(given)
+    own = set(maker_rules(STRATEGIES[strategy], ("space", "reward_fn", "initial_params", "num_budgets")))
     own |= {"pretrained"} if strategy in LEARNING else set()
     assert set(resolved["strategy"]) == {"name", *own}
     experiment = build(resolved, MemoryCache())

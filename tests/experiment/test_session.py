@@ -100,6 +100,18 @@ def test_a_folder_of_another_config(tmp_path):
     assert "seed (0 there, 1 now)" in message and "evaluator.hidden_features (64 there, 32 now)" in message
 
 
+def test_a_folder_of_before_there_was_a_key(tmp_path):
+    """What a stored config lacks has its default; that is what the run was made with."""
+    run(tmp_path, strategy={"name": "evolution"})
+    stored = files.read_json(files.run_dir(tmp_path).config)
+    del stored["evaluator"]["name"], stored["strategy"]["frozen"], stored["strategy"]["start"]
+    files.write_json(files.run_dir(tmp_path).config, stored)
+    message = fails(tmp_path, strategy={"name": "evolution", "frozen": True}, generations=5)
+    assert "strategy.frozen (false there, true now)" in message
+    assert "start" not in message and "evaluator" not in message
+    assert "goes on after 3 generations" in run(tmp_path, strategy={"name": "evolution"}, generations=5)
+
+
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "thesis.tex").write_text("important")
     assert "no config.json" in fails(tmp_path)

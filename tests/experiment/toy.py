@@ -109,6 +109,13 @@ class ToyEvaluator:
         self.fail_at = fail_at
         self.trained: list[bytes] = []
 
+    def prepare(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
     @staticmethod
     def cache_key(form: bytes, budget: int, replicate: int) -> bytes:
         return form + bytes([budget, replicate])

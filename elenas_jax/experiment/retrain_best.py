@@ -1,0 +1,151 @@
+"""Retrains a candidate of a search on training and validation data together, and tests it once.
+
+For runs of the individual evaluator on a data set: its recipe, with `evaluator.eval_epochs` epochs. Test data
+are read after the last training, and nothing is chosen by them.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from elenas_jax.evaluation.examples import Stored, batches_of, measure
+from elenas_jax.evaluation.network_training import Fitted, NetworkProgram, compile_network, fit
+from elenas_jax.evaluation.recipes import Recipe, make_course
+from elenas_jax.evaluation.training import canonical_digest, weights_key
+from elenas_jax.experiment import run_dir as files
+from elenas_jax.experiment.archive import best_block
+from elenas_jax.experiment.build import build_recipe, build_space, build_tasks
+from elenas_jax.experiment.config import INDIVIDUAL_NAME, check_config
+from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.tasks.records import Split
+from elenas_jax.types import OK, DataTask
+
+
+def retrain_best(
+    path: str | Path,
+    rank: int = 1,
+    seeds: Sequence[int] = (0,),
+    *,
+    epochs: int | None = None,
+    on_seed: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Retrains and tests a candidate of the run at `path`.
+
+    Args:
+      path: a run folder.
+      rank: of the candidate, the best is 1.
+      seeds: replicates of weights and order of examples, a training each.
+      epochs: of a training; None is `evaluator.eval_epochs` of the run's config.
+      on_seed: told how many trainings are done.
+
+    Returns:
+      JSON-able: run, rank, hash, text, task, data, metric (its name), test (a number a seed), parameters,
+      epochs, examples, seeds, score (of the search), seconds.
+
+    Raises:
+      ConfigError: if the run has no such candidate, or is of another evaluator or kind of task.
+      RunError: if the folder cannot be read.
+    """
+    started = time.perf_counter()
+    config = stored_config(files.run_dir(path))
+    tasks = build_tasks(config)
+    task = tasks[-1]
+    if not isinstance(task, DataTask):
+        raise ConfigError(f"{path}: the task {task.name} draws its examples; there are no test data to read.")
+    found = best_block(path, rank) if rank > 0 else None
+    if found is None:
+        raise ConfigError(f"{path} has no valid candidate of rank {rank}; 1 is the best.")
+    space = build_space(config, tasks)
+    candidate = space.from_json(json.loads(found["candidate"]))
+    digest = canonical_digest(space.canonical(candidate))
+    recipe = build_recipe(config)._replace(epochs=epochs or config["evaluator"]["eval_epochs"], patience=0)
+    try:
+        dataset = task.load()
+        train = joined(dataset.train, dataset.valid)
+        examples = Stored(task, dataset, jax.random.key(config["seed"]), recipe.batch_size, train)
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    program = compile_network(space.build(candidate, task), examples, recipe)
+    trained = []
+    for seed in seeds:
+        trained.append(_train(program, examples, recipe, config["seed"], digest, seed))
+        on_seed(len(trained))
+    test = dataset.load_test()
+    return {
+        "run": Path(path).name,
+        "rank": rank,
+        "hash": found["hash"],
+        "text": found["text"],
+        "task": task.name,
+        "data": dataset.note,
+        "metric": task.metric,
+        "test": [_test(program, fitted, test, examples) for fitted in trained],
+        "parameters": program.parameters,
+        "epochs": recipe.epochs,
+        "examples": len(train.inputs),
+        "seeds": list(seeds),
+        "score": found["score"],
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def stored_config(run: files.RunDir) -> dict[str, Any]:
+    """Returns the resolved config of a run of the individual evaluator.
+
+    Raises:
+      ConfigError: if the run is of another one.
+      RunError: if there is no run, or its config cannot be read.
+    """
+    if not run.config.exists():
+        raise files.RunError(f"{run.path} has no {run.config.name}: it is no run folder.")
+    stored = files.read_json(run.config)
+    try:
+        config = check_config({key: value for key, value in stored.items() if key != "plan"})
+    except (ConfigError, AttributeError) as error:
+        raise files.RunError(f"{run.config} is of another version, or damaged: {error}") from error
+    name = config["evaluator"]["name"]
+    if name != INDIVIDUAL_NAME:
+        raise ConfigError(
+            f"{run.path} was evaluated by evaluator.name={name!r}; here it must be {INDIVIDUAL_NAME!r}. "
+            "scripts/retrain.py retrains blocks."
+        )
+    return config
+
+
+def joined(*splits: Any) -> Split:
+    """Returns the examples of all splits together."""
+    arrays = zip(*splits, strict=True)
+    return Split(*(np.concatenate([np.asarray(array) for array in each]) for each in arrays))
+
+
+def last_line(result: Mapping[str, Any]) -> str:
+    """Says in one line what came out."""
+    test = [value for value in result["test"] if value is not None]
+    shown = f"{np.mean(test):.4f}" + (f" ± {np.std(test):.4f}" if len(test) > 1 else "") if test else "none"
+    diverged = f", {len(result['test']) - len(test)} diverged" if len(test) < len(result["test"]) else ""
+    return (
+        f"{result['task']}: rank {result['rank']} of {result['run']}, {result['parameters']:,} parameters, "
+        f"{result['epochs']} epochs, test {result['metric']} {shown} "
+        f"({len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}{diverged})"
+    )
+
+
+def _train(
+    program: NetworkProgram, examples: Stored, recipe: Recipe, run_seed: int, digest: str, seed: int
+) -> Fitted:
+    key = weights_key(jax.random.key(run_seed), digest, seed)
+    return fit(program, examples, recipe, make_course(recipe, 1.0, examples.steps_per_epoch), key, seed)
+
+
+def _test(program: NetworkProgram, fitted: Fitted, test: Split, examples: Stored) -> float | None:
+    """Returns the metric on test data; None of a training without a finished epoch."""
+    state = fitted.state
+    if fitted.status != OK or state is None:
+        return None
+    batches = batches_of(test, examples.batch_size)
+    return measure(lambda inputs: program.outputs_of(state, inputs), batches, examples.metric)

@@ -1,0 +1,49 @@
+r"""Retrains the best candidate of a search on training and validation data, and tests it once.
+
+  python scripts/retrain_best.py --run_dir=runs/mixed --json=runs/mixed/test.json
+  python scripts/retrain_best.py --run_dir=runs/mixed --rank=2 --seeds=0..2 --epochs=16
+
+For searches whose candidates are trained one by one on a data set (evaluator.name is "individual"). Epochs
+are evaluator.eval_epochs of the run's config unless --epochs says otherwise. The last line names parameters
+and test metric; --json is a file for all of it.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from elenas_jax.evaluation.parallel import configure_devices
+from elenas_jax.experiment.flags import parse_flags, parse_seeds, require
+from elenas_jax.experiment.retrain_best import last_line, retrain_best
+from elenas_jax.experiment.run_dir import write_json
+from elenas_jax.experiment.session import one_line_errors
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the search.")
+_RANK = flags.DEFINE_integer("rank", 1, "Of the candidate, the best is 1.", lower_bound=1)
+_SEEDS = flags.DEFINE_string("seeds", "0", "Trainings, 0..2 or 0,3: weights and order of examples differ.")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Instead of those of the config.", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "File for the result.")
+
+
+def main(_: list[str]) -> None:
+    console = Console(highlight=False, markup=False)
+    with one_line_errors():
+        require("run_dir")
+        seeds = parse_seeds(_SEEDS.value)
+        configure_devices(1)
+
+        def on_seed(done: int) -> None:
+            console.print(f"trained {done} of {len(seeds)}")
+
+        result = retrain_best(_RUN_DIR.value, _RANK.value, seeds, epochs=_EPOCHS.value, on_seed=on_seed)
+        if _JSON.value:
+            write_json(Path(_JSON.value), result)
+        console.print(last_line(result), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

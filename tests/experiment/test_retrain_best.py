@@ -1,0 +1,120 @@
+"""Retraining the best candidate of a search: on what, for how long, and that test data are read once."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from elenas_jax.evaluation.examples import Stored, measure
+from elenas_jax.evaluation.network_training import compile_network, fit
+from elenas_jax.evaluation.recipes import Course, Recipe
+from elenas_jax.evaluation.training import canonical_digest, weights_key
+from elenas_jax.experiment.archive import best_block
+from elenas_jax.experiment.retrain_best import joined, last_line, retrain_best
+from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.experiment.run_dir import RunError, read_json, run_dir, write_json
+from tests.evaluation import toy_networks as toy
+from tests.experiment.toy_individual import register, search, unregister
+
+ROOT = Path(__file__).parents[2]
+# The only modules that may read test data, each at its very end.
+READERS = {"elenas_jax/experiment/retrain.py", "elenas_jax/experiment/retrain_best.py"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tables():
+    register()
+    yield
+    unregister()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("best") / "run"
+    search(folder, generations=2)
+    return folder
+
+
+def test_nothing_else_reads_test_data(run):
+    """In the source, nobody else calls `load_test`; and a search did not."""
+    callers = set()
+    for path in [*(ROOT / "elenas_jax").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            # Any mention but as a keyword of the record counts: a function may be handed on.
+            if isinstance(node, ast.Attribute) and node.attr == "load_test":
+                callers.add(path.relative_to(ROOT).as_posix())
+            if isinstance(node, ast.Constant) and node.value == "load_test":
+                callers.add(path.relative_to(ROOT).as_posix())
+    assert callers == READERS
+    assert toy.Trap.reads == 0
+
+
+def test_the_best_is_trained_on_training_and_validation_data_and_tested_once(run):
+    before, done = toy.Trap.reads, []
+    result = retrain_best(run, seeds=[0, 3], on_seed=done.append)
+    assert toy.Trap.reads == before + 1 and done == [1, 2]
+    best = best_block(run)
+    for key in ("hash", "score", "text"):
+        assert result[key] == best[key]
+    assert result["examples"] == toy.TRAIN + toy.VALID and result["epochs"] == 3
+    assert result["metric"] == "accuracy" and result["seeds"] == [0, 3] and len(result["test"]) == 2
+    json.dumps(result)
+    # By hand.
+    candidate = np.array(json.loads(best["candidate"]))
+    dataset, task = toy.make_dataset(), toy.make_task()
+    both = joined(dataset.train, dataset.valid)
+    np.testing.assert_array_equal(both.inputs[toy.TRAIN :], dataset.valid.inputs)
+    recipe = Recipe(learning_rate=0.1, batch_size=16, epochs=3)
+    examples = Stored(task, dataset, jax.random.key(0), 16, both)
+    program = compile_network(toy.build(candidate, task), examples, recipe)
+    for seed, found in zip((0, 3), result["test"]):
+        key = weights_key(jax.random.key(0), canonical_digest(toy.canonical(candidate)), seed)
+        state = fit(program, examples, recipe, Course(3, 4), key, seed).state
+        test = dataset.load_test()
+        padded = np.concatenate([test.inputs, np.zeros((12, 4), np.float32)])
+        outputs = np.concatenate([program.outputs_of(state, part) for part in np.split(padded, 2)])
+        batches = iter([(test.inputs, test.targets)])
+        assert measure(lambda _, outputs=outputs: outputs[:20], batches, examples.metric) == found
+
+
+def test_other_ranks_and_epochs(run):
+    second = retrain_best(run, rank=2, epochs=1)
+    assert second["hash"] != best_block(run)["hash"] and second["epochs"] == 1
+    line = last_line(second | {"test": [0.5, None], "seeds": [0, 1]})
+    assert line.endswith("1 epochs, test accuracy 0.5000 (2 seeds, 1 diverged)")
+    assert "rank 2 of run" in last_line(second) and "none" in last_line(second | {"test": [None]})
+
+
+def test_mistakes(run, tmp_path):
+    with pytest.raises(ConfigError, match="no valid candidate of rank 99; 1 is the best"):
+        retrain_best(run, rank=99)
+    with pytest.raises(RunError, match="it is no run folder"):
+        retrain_best(tmp_path)
+    config = read_json(run_dir(run).config)
+    write_json(run_dir(tmp_path).config, config | {"space": {"name": "nowhere"}})
+    with pytest.raises(RunError, match=r"another version, or damaged: space.name='nowhere'"):
+        retrain_best(tmp_path)
+    write_json(run_dir(tmp_path).config, {"ladder": ["reber"]})
+    with pytest.raises(ConfigError, match=r"evaluator.name='population'; here it must be 'individual'"):
+        retrain_best(tmp_path)
+    write_json(run_dir(tmp_path).config, {"ladder": ["reber"], "evaluator": {"name": "individual"}})
+    with pytest.raises(ConfigError, match="reber draws its examples"):
+        retrain_best(tmp_path)
+
+
+def test_the_command(tmp_path):
+    """As a user meets its mistakes; what it does well is tested above, on a space that it does not know."""
+
+    def call(*flags: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "scripts" / "retrain_best.py"), *flags]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=250)
+
+    done = call(f"--run_dir={tmp_path}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "it is no run folder" in done.stderr
+    done = call("--rank=0")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "rank" in done.stderr
