@@ -1,6 +1,5 @@
 """Retraining from end to end on a toy: what is written, going on after a stop, test data read once."""
 
-import ast
 import errno
 import functools
 import json
@@ -326,17 +325,6 @@ def test_text_takes_recurrent_blocks_only(monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="The text has 4,000 words; 200 streams of pieces of 35 need 7,001"):
         run(tmp_path / "run", config_of(tuning={"batch_sizes": (200,)}))
     assert not (tmp_path / "run").exists()
-
-
-def test_nothing_but_the_end_touches_test_data():
-    """`load_test` is called in one place of the package: `retrain._test`."""
-    reads = [
-        (path.name, ast.unparse(node))
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr == "load_test"
-    ]
-    assert reads == [("retrain.py", "dataset.load_test")]
 
 
 def test_weights_round_trip(tmp_path):
