@@ -39,6 +39,8 @@ def get_config(search: str = "mix") -> ml_collections.ConfigDict:
             "seeds": seeds,
             "max_parameters": 12_000_000,
             "max_activations": 4_000_000,
+            # The published head averages the features of tokens, which a norm before it makes constant.
+            "head_pool": "token_mean",
         },
         strategy=strategy,
         evaluator={
