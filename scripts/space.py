@@ -250,6 +250,9 @@ def stats(args: argparse.Namespace) -> int:
     """Shows how large drawn architectures of einspace are, for each probability of a computation."""
     shape = args.input or (3, 64, 64)
     found = []
+    endless = [p for p in args.p if p <= 4 / 13]  # expected sizes are infinite
+    if endless and not args.max_nodes:
+        raise ConfigError(f"--p={endless[0]:g} needs --max_nodes: below 4/13 draws need not end.")
     for p in args.p:
         draws = draw_architectures(
             p, args.n, shape, rules=args.rules, max_nodes=args.max_nodes, seed=args.seed

@@ -44,14 +44,14 @@ RECIPES = {
 SEQUENCES = ("satellite", "deepsea")  # in one dimension, which the seeds are not
 _EVOLUTION = {"name": "evolution", "population_size": 100, "batch_size": 1, "tournament_size": 10}
 _FROM_SEEDS = _EVOLUTION | {"start": "starts"}
-# Strategy, seeds, candidates.
+# Strategy, seeds, generations. Candidates of a generation are trained side by side, and compiled ahead.
 SEARCHES = {
     "mix": (_FROM_SEEDS, MIXED_SEEDS, 500),
     "resnet18": (_FROM_SEEDS, ("resnet18_no_maxpool",), 500),
     "wideresnet": (_FROM_SEEDS, ("wideresnet16_4",), 500),
     "scratch": (_EVOLUTION, (), 1000),
     "random_mutation": (_FROM_SEEDS | {"frozen": True}, ("resnet18_no_maxpool",), 1000),
-    "random_search": ({"name": "random_search", "batch_size": 1}, (), 1000),
+    "random_search": ({"name": "random_search", "batch_size": 20}, (), 50),
 }
 
 
@@ -62,13 +62,13 @@ def get_config(argument: str = "addnist") -> ml_collections.ConfigDict:
         raise ConfigError(f"The data set is {dataset!r}; allowed are {', '.join(RECIPES)}.")
     if search not in SEARCHES:
         raise ConfigError(f"The search is {search!r}; allowed are {', '.join(SEARCHES)}.")
-    strategy, seeds, candidates = SEARCHES[search]
+    strategy, seeds, generations = SEARCHES[search]
     if seeds and dataset in SEQUENCES:
         raise ConfigError(
             f"{dataset} is in one dimension; the searches without seeds are scratch, random_search."
         )
     return default_config(
-        generations=candidates,
+        generations=generations,
         ladder=(dataset,),
         space={"name": "einspace", "computation_probability": 0.32, "rules": "strict", "seeds": seeds},
         strategy=strategy,

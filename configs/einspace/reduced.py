@@ -7,8 +7,8 @@ r"""einspace on a part of AddNIST, for two cores and an hour.
 
 2,000 training images and two epochs. Searches: "mix" (evolution from the four published architectures),
 "scratch" (evolution from random ones) and "random_search"; all stop after as many trainings. Two worker
-processes train at a time, and a generation is two candidates. The limits of the space just let the four
-architectures in.
+processes train at a time, and what comes next is compiled meanwhile: a generation is four candidates, or
+eight. The limits of the space just let the four architectures in.
 """
 
 import ml_collections
@@ -17,12 +17,12 @@ from elenas_jax.experiment.config import default_config
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.spaces.einspace_seeds import MIXED_SEEDS
 
-_EVOLUTION = {"name": "evolution", "population_size": 16, "batch_size": 2, "tournament_size": 4}
+_EVOLUTION = {"name": "evolution", "population_size": 16, "batch_size": 4, "tournament_size": 4}
 # Strategy and seeds.
 SEARCHES = {
     "mix": (_EVOLUTION | {"start": "starts"}, MIXED_SEEDS),
     "scratch": (_EVOLUTION, ()),
-    "random_search": ({"name": "random_search", "batch_size": 2}, ()),
+    "random_search": ({"name": "random_search", "batch_size": 8}, ()),
 }
 
 

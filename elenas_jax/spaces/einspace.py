@@ -20,7 +20,7 @@ from elenas_jax.spaces.einspace_network import make_network
 from elenas_jax.spaces.einspace_options import make_options
 from elenas_jax.spaces.einspace_sampling import Budget, Drawn, draw, over_budget
 from elenas_jax.spaces.einspace_seeds import SEEDS, make_seed
-from elenas_jax.spaces.einspace_statistics import runs_as_inferred, size_of
+from elenas_jax.spaces.einspace_statistics import runs_as_inferred, too_deep
 from elenas_jax.spaces.einspace_typing import Typed, TypingError, infer, state_of
 from elenas_jax.spaces.einspace_variation import compat_mutate, crossover, mutate
 from elenas_jax.spaces.grammar import Derivation, Grammar, Node, flatten, to_derivation, to_tree
@@ -41,6 +41,7 @@ def make_einspace(
     max_draws: int = 1000,
     seeds: tuple[str, ...] = (),
     head_pool: Literal["published", "token_mean"] = "published",
+    prediction: Literal["classes", "dense"] = "classes",
     in_shape: tuple[int, ...] = (3, 64, 64),
     out_features: int = 10,
 ) -> SearchSpace:
@@ -57,6 +58,7 @@ def make_einspace(
       seeds: names of published architectures that a search may start from, see `einspace_seeds`.
       head_pool: what the head averages over where the output is tokens: "published" averages features,
         "token_mean" tokens.
+      prediction: "classes" for one output a class (or number); "dense" for one number for each pixel.
       in_shape: of a network's input, without the examples: (C, H, W), or (C, L) for sequences.
       out_features: of the head.
 
@@ -69,6 +71,10 @@ def make_einspace(
     if max_nodes < 5:
         raise ValueError(
             f"max_nodes is {max_nodes}; it must be at least 5, the size of the smallest network."
+        )
+    if prediction == "dense" and (len(shape) != 3 or shape[1] * shape[2] != out_features):
+        raise ValueError(
+            f"prediction is 'dense': one number for each pixel of {shape}, but the task has {out_features}."
         )
     limits = {"max_parameters": max_parameters, "max_activations": max_activations, "max_depth": max_depth}
     for name, limit in limits.items():
@@ -91,7 +97,7 @@ def make_einspace(
             found = typed(node)
         except TypingError as error:
             return error.reason
-        if max_depth and size_of(found).depth > max_depth + 1:
+        if too_deep(found, max_depth):
             return TOO_DEEP
         reason = over_budget(found, budget)
         return reason or (VALID if not compat or runs_as_inferred(found) else NOT_AS_INFERRED)
@@ -149,7 +155,7 @@ def make_einspace(
             )
         # The representative is what is trained: equal canonical form, equal bits.
         network = simplify(typed(to_tree(grammar, candidate)))
-        return make_network(network, out_features=out_features, pool=head_pool)
+        return make_network(network, out_features=out_features, pool=head_pool, kind=prediction)
 
     def canonical(candidate: Derivation) -> bytes:
         drawn = read(candidate)

@@ -112,6 +112,11 @@ def size_of(typed: Typed) -> Size:
     )
 
 
+def too_deep(typed: Typed, max_depth: int) -> bool:
+    """Whether over `max_depth` modules stand around a module, 0 is no limit; leaves may be one deeper."""
+    return bool(max_depth) and size_of(typed).depth > max_depth + 1
+
+
 def _count(typed: Typed, factor: int, depth: int) -> _Counts:
     """Counts a node that stands `depth` deep in a branching by `factor`, as the public code passes it on."""
     if typed.kind == "leaf":

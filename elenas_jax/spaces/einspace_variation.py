@@ -16,6 +16,7 @@ from elenas_jax.spaces.einspace_canonical import network_text, simplify
 from elenas_jax.spaces.einspace_compat import executed_shape
 from elenas_jax.spaces.einspace_options import Option, Options
 from elenas_jax.spaces.einspace_sampling import Budget, Drawn, OverBudget, draw_module, over_budget
+from elenas_jax.spaces.einspace_statistics import too_deep
 from elenas_jax.spaces.einspace_typing import (
     Typed,
     TypingError,
@@ -181,7 +182,10 @@ def _accept(
             executed_shape(typed, state.shape)
     except (TypingError, ShapeError):
         return None
-    return None if over_budget(typed, budget) else Drawn(node, typed)
+    # A subtree that was drawn for one place may be too deep for another.
+    if over_budget(typed, budget) or too_deep(typed, budget.depth):
+        return None
+    return Drawn(node, typed)
 
 
 def _redraw(

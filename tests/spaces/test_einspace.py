@@ -19,7 +19,7 @@ from elenas_jax.spaces.einspace import make_einspace
 from elenas_jax.spaces.einspace_grammar import make_einspace_grammar
 from elenas_jax.spaces.einspace_seeds import MIXED_SEEDS, to_node
 from elenas_jax.spaces.grammar import Derivation, to_derivation
-from elenas_jax.types import OK
+from elenas_jax.types import OK, DataTask
 
 GRAMMAR = make_einspace_grammar()
 
@@ -135,3 +135,14 @@ def test_settings(settings, message):
         return
     with pytest.raises(ValueError, match=message):
         make_einspace(**settings)
+
+
+def test_dense_predictions_have_a_number_for_each_pixel():
+    space = make_einspace(in_shape=(3, 8, 8), out_features=64, prediction="dense")
+    task = DataTask("pixels", (3, 8, 8), 64, "squared", "r2", 0.5, 0.0, 1.0, "", lambda: None)
+    network = space.build(candidate(("sequential", "norm", "leaky_relu")), task)
+    params, state = network.init(jax.random.key(0))
+    outputs, _ = network.apply(params, state, np.ones((2, 3, 8, 8), np.float32))
+    assert outputs.size == 2 * 64
+    with pytest.raises(ValueError, match="one number for each pixel"):
+        make_einspace(in_shape=(3, 8, 8), out_features=10, prediction="dense")

@@ -1,5 +1,7 @@
 """Mutation and crossover: valid, within budgets, never the parent's network, of all copies."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,18 @@ def test_mutations_of_draws_are_other_networks():
     for _ in range(400):
         parent = draw(rng, OPTIONS, STATE, budget=BUDGET)
         assert check(mutate(rng, GRAMMAR, OPTIONS, parent, budget=BUDGET), parent)
+
+
+def test_children_are_not_too_deep():
+    rng = np.random.default_rng(0)
+    budget = Budget(100, depth=2)
+    parents = [draw(rng, OPTIONS, STATE, budget=budget) for _ in range(60)]
+    for parent, giver in itertools.pairwise(parents):
+        for child in (
+            mutate(rng, GRAMMAR, OPTIONS, parent, budget=budget),
+            crossover(rng, GRAMMAR, parent, giver, budget=budget),
+        ):
+            assert size_of(child.typed).depth <= 3
 
 
 @pytest.mark.parametrize("name", MIXED_SEEDS)
