@@ -59,6 +59,13 @@ def configure_devices(num_devices: int = 0) -> None:
         jax.config.update("jax_num_cpu_devices", num_devices or usable_cores())
 
 
+def count_threads() -> int | None:
+    """Returns how many threads XLA has on a CPU, None elsewhere: last bits of products depend on it."""
+    if not is_cpu():
+        return None
+    return max(int(os.environ.get("NPROC") or usable_cores()), jax.local_device_count())
+
+
 def count_devices(num_devices: int = 0) -> int:
     """Returns how many local devices to use.
 

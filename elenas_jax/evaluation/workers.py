@@ -1,13 +1,15 @@
 """Several candidates at a time, each in a worker process of its own: see `worker_process` for the lines.
 
 A worker that dies costs nothing but time: its candidate is tried once more, alone in a new one, before it
-counts as crashed. One that takes too long is ended, as is one that takes too much memory.
+counts as crashed. One that takes too long is ended, as is one that takes too much memory. Where no new one
+can be started, after some attempts, the others go on without it.
 """
 
 import os
 import selectors
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +26,8 @@ POLL_SECONDS = 0.25  # between two looks at the clock and at memory
 GRACE_SECONDS = 5.0  # beyond its time, in which a worker may stop a training by itself
 RUNTIME_BYTES = 2**31  # of a worker beside its training: the runtime, and a compiler at work
 TRIES = 2  # of a candidate whose worker died
+STARTS = 3  # of a worker in the place of one that died, before the others go on without it
+PAUSE_SECONDS = 2.0  # before another start: what is short, memory mostly, may be back by then
 
 
 class WorkerError(RuntimeError):
@@ -41,6 +45,12 @@ class _Place:
         self.next: int | None = None  # being compiled
         self.sent = False  # whether the training of `job` was asked for
         self.since = 0.0  # when it was
+        self.failed = 0  # starts, since it last trained something
+        self.rests_until = 0.0
+
+    @property
+    def given_up(self) -> bool:
+        return self.failed >= STARTS
 
 
 class Limits(NamedTuple):
@@ -73,6 +83,7 @@ class WorkerPool:
         cores = parallel.usable_core_numbers()
         self._places = [_Place(cores[n::num_workers] or [cores[n % len(cores)]]) for n in range(num_workers)]
         self._stopped = False
+        self._why = ""  # the last start failed
 
     def start(self) -> None:
         """Starts all workers and waits until they are ready.
@@ -99,14 +110,18 @@ class WorkerPool:
           jobs: JSON-able, as workers take them.
 
         Raises:
-          WorkerError: if a worker cannot be started.
+          WorkerError: if no worker is left and none can be started; all that was trained has been yielded.
         """
         waiting, tries = deque(range(len(jobs))), [0] * len(jobs)
         self._stopped = False
+        for place in self._places:  # given up before, it gets another chance
+            place.failed, place.rests_until = 0, 0.0
         try:
             while True:
                 self._hand_out(jobs, waiting, tries)
                 if all(place.job is None for place in self._places):
+                    if waiting:  # nobody has taken it
+                        raise WorkerError(f"No worker is left, and none can be started: {self._why}")
                     return
                 self._wait()
                 for place in self._places:
@@ -137,7 +152,10 @@ class WorkerPool:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
         setup = self._setup | {"cores": place.cores}
-        place.worker = WorkerProcess(self._command, setup, environment)
+        try:
+            place.worker = WorkerProcess(self._command, setup, environment)
+        except OSError as error:  # neither memory nor processes are free, say
+            raise WorkerError(f"A worker process cannot be made: {error.strerror}.") from error
         place.ready = False
 
     def _end(self, place: _Place) -> int:
@@ -155,18 +173,23 @@ class WorkerPool:
         for place in self._places:
             if place.job is None:
                 place.job, place.next = place.next, None
-            if place.job is None:
+            if place.job is None and not place.given_up:
                 place.job = waiting.popleft() if waiting else self._steal()
         for place in self._places:
-            if place.job is None:
+            if place.job is None or time.monotonic() < place.rests_until:
                 continue
-            self._begin(place)
+            try:
+                self._begin(place)
+            except WorkerError as error:
+                self._not_started(place, waiting, error)
+                continue
             assert place.worker is not None
             if place.ready and not place.sent:
                 place.worker.send({"train": jobs[place.job]})
                 place.sent, place.since = True, time.monotonic()
-            # On its second try a candidate is alone, so that it pays for nobody else.
-            if place.sent and place.next is None and waiting and not tries[place.job]:
+            # On its second try a candidate is alone, so that it pays for nobody else, nor another for it.
+            alone = tries[place.job] or (waiting and tries[waiting[0]])
+            if place.sent and place.next is None and waiting and not alone:
                 place.next = waiting.popleft()
                 place.worker.send({"prepare": jobs[place.next]})
 
@@ -197,10 +220,14 @@ class WorkerPool:
         """Yields what came of the training of a place, if anything."""
         for answer in self._look(place):
             if not place.ready:
-                _check_ready(place, answer)
+                try:
+                    _check_ready(place, answer)
+                except WorkerError as error:
+                    self._not_started(place, waiting, error)
+                    return
             elif "record" in answer:
                 assert place.job is not None
-                job, place.job, place.sent = place.job, None, False
+                job, place.job, place.sent, place.failed = place.job, None, False, 0
                 yield job, _read(answer)
             else:
                 yield from self._lost(place, waiting, tries, CRASHED)
@@ -231,6 +258,20 @@ class WorkerPool:
             return
         nothing = (float("nan"),) * self._num_tasks
         yield job, Trained(Record(0.0, nothing, status, 0, 0.0, 0, seconds), 0.0, 0.0, seconds)
+
+    def _not_started(self, place: _Place, waiting: deque[int], error: WorkerError) -> None:
+        """Has a worker that cannot be started tried again, or leaves what it was to train to the others."""
+        job = place.job
+        self._end(place)
+        place.job, self._why = job, str(error)
+        place.failed += 1
+        place.rests_until = time.monotonic() + PAUSE_SECONDS
+        if place.given_up:
+            place.job = None
+            if job is not None:
+                waiting.appendleft(job)
+            left = sum(not each.given_up for each in self._places)
+            warnings.warn(f"{left} of {len(self._places)} workers are left: {self._why}", stacklevel=2)
 
 
 def _check_ready(place: _Place, answer: Mapping[str, Any]) -> None:

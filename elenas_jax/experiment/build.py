@@ -75,8 +75,8 @@ def build_space(
             (task.in_features, task.out_features, task.time_steps)
             for task in _sequence_tasks(tasks, f"space.name={name!r}")
         ),
-        "in_shape": lambda: _shape_of(tasks, name),
-        "out_features": lambda: tasks[0].out_features,
+        "in_shape": lambda: _alike(tasks, "in_shape", "inputs", name),
+        "out_features": lambda: _alike(tasks, "out_features", "outputs", name),
         "shaping": lambda: {key: config["reward"][key] for key in SHAPING},
         "threshold": lambda: tasks[0].threshold,
         "status_fn": lambda: status_fn,
@@ -103,15 +103,16 @@ def _sequence_tasks(tasks: tuple[AnyTask, ...], who: str) -> tuple[Task, ...]:
     return found
 
 
-def _shape_of(tasks: tuple[AnyTask, ...], name: str) -> tuple[int, ...]:
-    """Returns the shape of the inputs of all tasks."""
+def _alike(tasks: tuple[AnyTask, ...], field: str, words: str, space: str) -> Any:
+    """Returns a field of the tasks of a space whose networks are made for one value of it."""
+    first = getattr(tasks[0], field)
     for task in tasks[1:]:
-        if task.in_shape != tasks[0].in_shape:
+        if getattr(task, field) != first:
             raise ConfigError(
-                f"ladder: inputs of {task.name} are {task.in_shape}, of {tasks[0].name} {tasks[0].in_shape}; "
-                f"with space.name={name!r} they must be alike."
+                f"ladder: {words} of {task.name} are {getattr(task, field)}, of {tasks[0].name} {first}; "
+                f"with space.name={space!r} they must be alike."
             )
-    return tasks[0].in_shape
+    return first
 
 
 def training_steps(config: Mapping[str, Any], tasks: tuple[AnyTask, ...]) -> tuple[int, ...]:

@@ -110,7 +110,8 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "eta": dict(low=2),
     "learning_rate": dict(above=0),
 }
-_TASK_FIELDS = ("train_samples", "valid_samples", "threshold", "untrained", "weight")
+_TASK_SCORES = ("threshold", "untrained", "weight")
+_TASK_FIELDS = ("train_samples", "valid_samples", *_TASK_SCORES)
 _SECTIONS = ("space", "strategy", "reward", "tasks", "evaluator")
 
 
@@ -164,6 +165,11 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
         check_name("tasks", name, TASKS)
     usual = POPULATION_NAME if space in _POPULATION_SPACES else INDIVIDUAL_NAME
     evaluator = check_name("evaluator.name", sections["evaluator"].get("name", usual), EVALUATORS)
+    if evaluator == POPULATION_NAME and space not in _POPULATION_SPACES:
+        raise ConfigError(
+            f"evaluator.name={evaluator!r} trains networks of one shape; with space.name={space!r} it must be"
+            f" {INDIVIDUAL_NAME!r}."
+        )
     return {
         **check_section("", {key: value for key, value in given.items() if key in RUN}, RUN),
         "ladder": ladder,
@@ -228,10 +234,14 @@ def _strategy_rules(name: str) -> dict[str, Rule]:
 
 def _task_rules(name: str) -> dict[str, Rule]:
     """Rules of `tasks.<name>`: what its maker takes, numbers of its record, and the steps of a training."""
+    rules = maker_rules(TASKS[name], (), _BOUNDS)
+    if set(_TASK_SCORES) <= rules.keys():
+        return rules  # numbers that follow from the files: there is no task without its settings
     task = make_task(name)
     numbers = {field: getattr(task, field) for field in _TASK_FIELDS if field in task._fields}
-    rules = {field: Rule(value, (type(value),), **_BOUNDS.get(field, {})) for field, value in numbers.items()}
-    rules = maker_rules(TASKS[name], (), _BOUNDS) | rules
+    rules |= {
+        field: Rule(value, (type(value),), **_BOUNDS.get(field, {})) for field, value in numbers.items()
+    }
     if isinstance(task, Task):
         # Steps: None is one epoch, train_samples // batch_size. Those of a data set follow from its size.
         rules["steps"] = Rule(None, (int,), low=1, optional=True)

@@ -19,7 +19,8 @@ import jax
 import ml_collections
 from rich.console import Console
 
-from elenas_jax.evaluation.parallel import configure_devices
+from elenas_jax.evaluation.parallel import configure_devices, count_threads
+from elenas_jax.evaluation.workers import WorkerError
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import SCHEMA_VERSION, Archive, Row
 from elenas_jax.experiment.build import build
@@ -55,6 +56,7 @@ def run(
     Raises:
       ConfigError: if the config cannot be run; nothing was written.
       RunError: if the folder cannot be used; what is in it stays as it is.
+      WorkerError: if all worker processes died and none can be started; what was trained is saved.
     """
     console = console or Console(highlight=False)
     resolved = check_config(config)
@@ -159,7 +161,7 @@ def one_line_errors() -> Iterator[None]:
     """For scripts: one line and exit code 2 for errors that users can mend, 130 for Ctrl-C."""
     try:
         yield
-    except (ConfigError, files.RunError) as error:
+    except (ConfigError, files.RunError, WorkerError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:  # before the search began or after it ended
@@ -176,7 +178,10 @@ def _check_tensorboard(resolved: Mapping[str, Any]) -> None:
 
 def _add_session(run: files.RunDir, experiment: Experiment, console: Console) -> None:
     """Adds what this session runs on to provenance.json, and says so if it is not what others ran on."""
-    session = files.session(experiment.evaluator.plan["devices"]) | {"plan": experiment.evaluator.plan}
+    session = files.session(experiment.evaluator.plan["devices"]) | {
+        "threads": count_threads(),
+        "plan": experiment.evaluator.plan,
+    }
     provenance = {"seed": experiment.config["seed"], "archive_schema": SCHEMA_VERSION, "sessions": []}
     if run.provenance.exists():
         provenance = files.read_json(run.provenance)
@@ -185,12 +190,14 @@ def _add_session(run: files.RunDir, experiment: Experiment, console: Console) ->
             # "2 x cpu": how many there are changes no score.
             kinds = [each["devices"].partition(" x ")[2] for each in (before, session)]
             same = before["versions"] == session["versions"] and kinds[0] == kinds[1]
+            # What an older version wrote does not say how many; there may have been as many.
+            same = same and before.get("threads", session["threads"]) == session["threads"]
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise files.RunError(f"{run.provenance} is damaged: delete it to begin a new one.") from error
         if not same:
             console.print(
-                f"Note: {run.path} was made with other versions or devices (see {run.provenance.name}); "
-                "new scores may differ from old ones in the last bits.",
+                f"Note: {run.path} was made with other versions, devices or threads "
+                f"(see {run.provenance.name}); new scores may differ from old ones in the last bits.",
                 soft_wrap=True,
             )
     provenance["sessions"].append(session)

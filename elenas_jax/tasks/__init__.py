@@ -67,6 +67,9 @@ def make_task(
     if name in IMAGE_TASKS:
         own: tuple[str, ...] = tuple(inspect.signature(TASKS[name]).parameters)
         settings |= {field: overrides.pop(field) for field in own if field in overrides}
+        for field in _NUMBERS:
+            if settings.get(field) is not None:  # None is the maker's
+                _check_number(name, field, settings[field], int, float)
     else:
         own = ("negatives", "length", *_SAMPLES)
     if length is not None:
@@ -82,7 +85,7 @@ def make_task(
         elif field in _NUMBERS:
             _check_number(name, field, value, int, float)
         else:
-            allowed = ", ".join((*own, *_NUMBERS))
+            allowed = ", ".join(dict.fromkeys((*own, *_NUMBERS)))
             raise ValueError(f"{name}: unknown setting {field!r}; allowed are {allowed}.")
     return TASKS[name](**settings)._replace(**overrides)
 

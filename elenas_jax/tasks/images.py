@@ -9,8 +9,8 @@
 | all | synthetic | a small stand-in of the same shapes |
 | npy | a path | arrays of one's own |
 
-Making a task opens no image: shapes are known (those of "npy" are read). Inputs are standardised per channel
-with the statistics of the training images in use (`records.as_inputs`).
+Making a task opens no image: shapes are known ("npy" reads the arrays of train). Inputs are standardised per
+channel with the statistics of the training images in use (`records.as_inputs`).
 """
 
 import functools
@@ -175,6 +175,9 @@ def make_npy(
     num_valid: int | None = None,
     num_test: int | None = None,
     seed: int = 0,
+    threshold: float | None = None,
+    untrained: float | None = None,
+    weight: float = 1.0,
 ) -> DataTask:
     """Arrays of one's own.
 
@@ -185,14 +188,18 @@ def make_npy(
         predict.
       num_train: examples to use, a random part; None is all. Likewise num_valid and num_test.
       seed: of the random part.
+      threshold: of the task; None is 0.9.
+      untrained: of the task; None is what the targets imply, with K classes 1 / K.
+      weight: of the task.
 
     Raises:
-      ValueError: without a path there is a task that cannot be loaded, with one files must be readable.
+      DataError: without a path, and for files that cannot be read.
+      ValueError: for a size or seed out of range.
     """
     sizes = Sizes(num_train, num_valid, num_test)
     check_sizes("npy", sizes, seed)
     if not path:
-        return _make("npy", Layout((), 0), 0.0, "", _no_path)
+        raise DataError("npy: path is empty; it must be a folder of .npy files or an .npz file.")
     place = Path(path).expanduser()
     read = _npz_reader(place) if place.suffix == ".npz" else _folder_reader(place)
     images, targets = read("train")
@@ -200,17 +207,14 @@ def make_npy(
     digest = hashlib.blake2b(np.ascontiguousarray(targets).tobytes(), digest_size=8).hexdigest()
     name = Path(path).name
     variant = f"{name} {digest}, {sizes}, seed {seed}"
-    return _make(
+    task = _make(
         "npy",
         layout,
-        0.9,
+        0.9 if threshold is None else threshold,
         variant,
         lambda: make_dataset("npy", layout, read, sizes, seed, f"arrays of {name}"),
     )
-
-
-def _no_path() -> Dataset:
-    raise DataError("npy: path is empty; it must be a folder of .npy files or an .npz file.")
+    return task._replace(untrained=task.untrained if untrained is None else untrained, weight=weight)
 
 
 def _folder_reader(folder: Path) -> Read:

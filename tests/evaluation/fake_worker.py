@@ -16,8 +16,21 @@ def note(folder: str, text: str) -> None:
         file.write(f"{text}\n")
 
 
+def claimed(path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def main() -> None:
     setup = json.loads(sys.stdin.readline())["setup"]
+    number = 0  # of this start among all that share the folder
+    while not claimed(Path(setup["folder"]) / f"start {number}"):
+        number += 1
+    if number in setup.get("fails_at", []):
+        sys.exit(4)
     if setup.get("fails") == "with words":
         answer({"error": "there are no data"})
         return

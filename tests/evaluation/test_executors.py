@@ -300,7 +300,7 @@ from elenas_jax.evaluation import parallel
 parallel.configure_devices(int(sys.argv[1]))
 import os
 import jax, numpy as np
-print(os.environ["NPROC"])
+print(os.environ["NPROC"], parallel.count_threads())
 rng = np.random.default_rng(0)
 a, b = rng.normal(size=(2, 1024, 64)).astype(np.float32)
 products = [jax.jit(lambda a, b: a[:, :n].T @ b)(a, b) for n in (7, 64)]
@@ -315,6 +315,7 @@ print(b"".join(np.asarray(each).tobytes() for each in products).hex())
     # With more devices than cores there are more threads; how many are asked for stays the same.
     cores = parallel.usable_cores()
     assert run(1).split()[0] == run(cores + 1).split()[0] == str(cores)
+    assert [int(run(devices).split()[1]) for devices in (1, cores + 1)] == [cores, cores + 1]
     assert run(1) == run(cores)
 
 

@@ -23,6 +23,7 @@ COMMAND = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 def impatient(monkeypatch):
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(workers, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "PAUSE_SECONDS", 0.05)
 
 
 def make(folder, number=1, limits=NO_LIMITS, **setup):
@@ -109,6 +110,53 @@ def test_a_crash_costs_one_more_try(tmp_path):
     assert record.score == 0.0 and len(record.metrics) == 2 and all(map(math.isnan, record.metrics))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_start_that_fails_is_repeated(tmp_path):
+    found = run(make(tmp_path, fails_at=[1, 2]), jobs("a", "crash once", "b"))
+    assert [found[place].record.status for place in range(3)] == [OK] * 3
+    assert log(tmp_path).count("train crash once") == 2  # what cannot start is not the candidate's fault
+
+
+def test_the_others_go_on_without_a_worker_that_cannot_start(tmp_path):
+    these = jobs("a", "crash", "b", "c")
+    these[0]["seconds"] = 1.5
+    with closing(make(tmp_path, 2, fails_at=[2, 3, 4])) as pool:
+        with pytest.warns(UserWarning, match=r"1 of 2 workers are left: .* status 4 while"):
+            found = dict(pool.run(these))
+        assert [found[place].record.status for place in range(4)] == [OK, CRASHED, OK, OK]
+        assert (tmp_path / "start 5").exists() and not (tmp_path / "start 6").exists()
+        assert sorted(dict(pool.run(jobs("d", "e")))) == [0, 1]
+    assert (tmp_path / "start 6").exists()  # another chance
+
+
+def test_no_worker_is_left(tmp_path):
+    """What is in training is still collected."""
+    these = jobs("a", "crash", "b")
+    these[0]["seconds"], these[2]["does"] = 1.0, "crash"
+    found = {}
+    with closing(make(tmp_path, 2, fails_at=list(range(2, 20)))) as pool, pytest.warns(UserWarning):
+        with pytest.raises(WorkerError, match=r"No worker is left, and none can be started: .*status 4"):
+            for place, trained in pool.run(these):
+                found[place] = trained.record.status
+        assert found[0] == OK and set(found) <= {0, 1}
+        assert (tmp_path / "start 7").exists() and not (tmp_path / "start 8").exists()
+
+
+def test_a_process_that_cannot_be_made(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(workers, "WorkerProcess", fail)
+    pool = make(tmp_path)
+    with pytest.raises(WorkerError, match="cannot be made: Cannot allocate memory"):
+        pool.start()
+    with (
+        pytest.raises(WorkerError, match=r"none can be started: .*Cannot allocate"),
+        pytest.warns(UserWarning),
+    ):
+        list(pool.run(jobs("a")))
+
+
 def test_a_second_try_is_alone(tmp_path, monkeypatch):
     """What is compiled beside it may be what crashes."""
     sent, real = [], workers.WorkerProcess.send
@@ -158,6 +206,7 @@ def test_who_stops_listening_leaves_nobody_behind(tmp_path):
     assert all(gone(int(line.split()[1])) for line in log(tmp_path) if line.startswith("started"))
 
 
+@pytest.mark.filterwarnings("ignore:.* workers are left")
 @pytest.mark.parametrize(
     "fails, words", (("with words", "there are no data"), ("silently", "status 4 while"))
 )

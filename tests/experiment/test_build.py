@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from elenas_jax.evaluation.cache import MemoryCache
+from elenas_jax.evaluation.ladder import ladder_score
 from elenas_jax.experiment.build import build, build_evaluator, build_space, build_tasks
-from elenas_jax.experiment.config import check_config, default_values
+from elenas_jax.experiment.config import check_config, default_config, default_values
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import flatten
 from elenas_jax.experiment.table import all_blocks
@@ -13,7 +14,9 @@ from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
 from elenas_jax.graphs.liveness import TOO_MANY_PARAMETERS
 from elenas_jax.spaces import SPACES
 from elenas_jax.tasks import TASKS
+from elenas_jax.tasks.image_table import IMAGE_SETS
 from tests.evaluation.toy_networks import make_task
+from tests.tasks.image_files import write_arrays
 
 
 def limited(most, **changes):
@@ -91,6 +94,38 @@ def test_data_sets_are_for_the_individual_evaluator(monkeypatch):
         build_evaluator(config, build_tasks(config), MemoryCache())
     with pytest.raises(ConfigError, match=r"'toy_data' is a data set; space.name='elenas' takes"):
         build_space(config, build_tasks(config))
+
+
+def test_numbers_of_a_task_of_arrays_follow_from_them(tmp_path):
+    write_arrays(tmp_path / "mine", (1, 4, 4), 4, (8, 4, 4))
+    settings = {"path": str(tmp_path / "mine")}
+    given = {"ladder": ("npy",), "space": {"name": "einspace"}, "tasks": {"npy": settings}}
+    config = check_config(default_config(given))
+    assert config == check_config(config) and config["tasks"]["npy"]["untrained"] is None
+    (task,) = tasks = build_tasks(config)
+    assert (task.threshold, task.untrained, task.weight) == (0.9, 0.25, 1.0)
+    assert ladder_score([0.95], tasks) > 1 and ladder_score([0.25], tasks) == 0
+    settings |= {"threshold": 0, "untrained": 0.5}
+    (task,) = build_tasks(check_config(given))
+    assert (task.threshold, task.untrained, task.weight) == (0.0, 0.5, 1.0)
+
+
+def test_scores_of_other_tasks_are_in_their_configs():
+    """As in the configs of runs of before, which go on."""
+    config = check_config({"ladder": ("reber",)})
+    assert config["tasks"]["reber"] == {
+        "negatives": "random",
+        "length": 32,
+        "train_samples": 20_000,
+        "valid_samples": 2_000,
+        "threshold": 0.8,
+        "untrained": 0.5,
+        "weight": 0.1,
+        "steps": None,
+    }
+    config = check_config({"ladder": ("cifar10",), "space": {"name": "einspace"}})
+    numbers = {"threshold": IMAGE_SETS["cifar10"].reference, "untrained": 0.1, "weight": 1.0}
+    assert numbers.items() <= config["tasks"]["cifar10"].items()
 
 
 def test_defaults_of_keys_that_older_runs_lack():

@@ -44,6 +44,10 @@ MISTAKES = {
         {"evaluator": {"epochs": 3}},
         ["evaluator.epochs", "evaluator.name='population'", "learning_rate"],
     ),
+    "a population of networks of many shapes": (
+        {"ladder": ("cifar10",), "space": {"name": "einspace"}, "evaluator": {"name": "population"}},
+        ["evaluator.name='population'", "space.name='einspace'", "'individual'"],
+    ),
     "an unknown start": (
         {"strategy": {"name": "evolution", "start": "seeds"}},
         ["strategy.start='seeds'", "sample, starts"],
@@ -96,6 +100,18 @@ DEEPER_MISTAKES = {
     "starts of a space without any": (
         {"strategy": {"name": "evolution", "start": "starts"}},
         ["strategy", "space elenas was made without any"],
+    ),
+    "arrays without a path": (
+        {"ladder": ("npy",), "space": {"name": "einspace"}},
+        ["tasks.npy: npy: path is empty; it must be a folder of .npy files or an .npz file."],
+    ),
+    "arrays that are not there": (
+        {"ladder": ("npy",), "tasks": {"npy": {"path": "nowhere"}}, "space": {"name": "einspace"}},
+        ["tasks.npy: nowhere/train_x.npy: no such file"],
+    ),
+    "images of different numbers of classes": (
+        {"ladder": ("cifar10", "cifar100"), "space": {"name": "einspace"}},
+        ["ladder: outputs of cifar100 are 100, of cifar10 10", "space.name='einspace'"],
     ),
     "grading out of range": ({"reward": {"grading": 2.0}}, ["reward", "grading", "2.0"]),
 }

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,5 +118,31 @@ def test_the_command(tmp_path):
 
     done = call(f"--run_dir={tmp_path}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "it is no run folder" in done.stderr
+    # Known before the run is read, let alone trained.
+    done = call(f"--run_dir={tmp_path}", "--json=nowhere/test.json")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"--json=nowhere/test.json: there is no folder {tmp_path / 'nowhere'}." in done.stderr
     done = call("--rank=0")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "rank" in done.stderr
+
+
+UNWRITTEN = """
+import runpy, sys
+from elenas_jax.experiment import retrain_best, run_dir
+def fail(path, value):
+    raise run_dir.RunError(f"Cannot write {path}")
+retrain_best.retrain_best = lambda *arguments, **settings: {}
+retrain_best.last_line = lambda result: "test accuracy 0.5"
+run_dir.write_json = fail
+sys.argv = ["retrain_best.py", "--run_dir=run", "--json=test.json"]
+runpy.run_path(SCRIPT, run_name="__main__")
+"""
+
+
+def test_the_command_shows_its_result_even_if_the_file_cannot_be_written(tmp_path):
+    code = UNWRITTEN.replace("SCRIPT", repr(str(ROOT / "scripts" / "retrain_best.py")))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=250, env=environment)
+    assert done.returncode == 2 and done.stdout == "test accuracy 0.5\n"
+    assert done.stderr == "error: Cannot write test.json\n"

@@ -14,6 +14,7 @@ import jax
 import pytest
 from rich.console import Console
 
+from elenas_jax.evaluation.workers import WorkerError
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment import session
 from elenas_jax.experiment.archive import export_rows
@@ -92,6 +93,28 @@ def test_goes_on_with_other_limits(tmp_path):
     run_dir = files.run_dir(tmp_path)
     assert files.read_json(run_dir.config)["generations"] == 5
     assert len(files.read_json(run_dir.provenance)["sessions"]) == 2
+
+
+def test_says_that_the_number_of_threads_has_changed(tmp_path, monkeypatch):
+    """Last bits of scores depend on it."""
+    monkeypatch.setattr(session, "count_threads", lambda: 2)
+    run(tmp_path)
+    assert "Note" not in run(tmp_path, generations=4)
+    monkeypatch.setattr(session, "count_threads", lambda: 3)
+    assert "other versions, devices or threads (see provenance.json)" in run(tmp_path, generations=5)
+    folder = files.run_dir(tmp_path)
+    provenance = files.read_json(folder.provenance)
+    assert [each["threads"] for each in provenance["sessions"]] == [2, 2, 3]
+    del provenance["sessions"][-1]["threads"]  # as an older version wrote it
+    files.write_json(folder.provenance, provenance)
+    assert "Note" not in run(tmp_path, generations=6)
+
+
+@pytest.mark.parametrize("kind", (ConfigError, RunError, WorkerError))
+def test_errors_that_users_can_mend_are_one_line(capsys, kind):
+    with pytest.raises(SystemExit) as caught, session.one_line_errors():
+        raise kind("this is\nwrong")
+    assert caught.value.code == 2 and capsys.readouterr().err == "error: this is wrong\n"
 
 
 def test_a_folder_of_another_config(tmp_path):

@@ -114,6 +114,10 @@ def test_arrays_of_ones_own(tmp_path):
     write_arrays(tmp_path / "mine", (2, 6, 5), 3, (12, 6, 4))
     task = make_task("npy", path=str(tmp_path / "mine"), num_train=9)
     assert (task.in_shape, task.out_features) == ((2, 6, 5), 3)
+    assert (task.threshold, task.untrained, task.weight) == (0.9, 1 / 3, 1.0)
+    given = {"threshold": 0.0, "untrained": 0.0, "weight": 2.0}
+    changed = make_task("npy", path=str(tmp_path / "mine"), num_train=9, **given)
+    assert given.items() <= changed._asdict().items() and changed.variant == task.variant
     dataset = load_and_check(task, (9, 6, 4))
     assert dataset.note == "arrays of mine: 9 train and 6 validation images of 2x6x5"
     arrays = {path.stem: np.load(path) for path in (tmp_path / "mine").iterdir()}
@@ -149,7 +153,7 @@ def test_mistakes_are_one_line(tmp_path):
         (
             DataError,
             "npy: path is empty; it must be a folder of .npy files or an .npz file.",
-            make_task("npy").load,
+            lambda: make_task("npy"),
         ),
         (
             DataError,

@@ -99,6 +99,9 @@ def test_tasks_on_images():
         (TypeError, "length is 32.0; it must be int", {"name": "reber", "length": 32.0}),
         (TypeError, "train_samples is True; it must be int", {"name": "reber", "train_samples": True}),
         (TypeError, "threshold is '0.5'; it must be int or float", {"name": "reber", "threshold": "0.5"}),
+        (TypeError, "threshold is None; it must be int or float", {"name": "addnist", "threshold": None}),
+        (TypeError, "npy: untrained is '0'; it must be int or float", {"name": "npy", "untrained": "0"}),
+        (ValueError, r"seed, threshold, untrained, weight\.$", {"name": "npy", "treshold": 0.5}),
     ],
 )
 def test_mistakes_are_named(error, message, arguments):
