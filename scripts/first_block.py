@@ -30,8 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs.elenas import first_block
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.first_block import search_for
-from elenas_jax.experiment.flags import parse_flags
-from elenas_jax.experiment.rules import ConfigError
+from elenas_jax.experiment.flags import check_writable, parse_flags
 from elenas_jax.experiment.run_dir import write_json
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare
 
@@ -60,10 +59,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 def main(_: list[str]) -> None:
     console = Console(highlight=False)
     with one_line_errors():
-        if _JSON.value and not Path(_JSON.value).resolve().parent.is_dir():
-            raise ConfigError(
-                f"--json={_JSON.value}: there is no folder {Path(_JSON.value).resolve().parent}."
-            )
+        check_writable("json", _JSON.value)
         bar, seed = _BAR.value, _SEED.value
         recipe = first_block.get_config(bar).to_dict()
         config = check_config(recipe | {"seed": seed, "minutes": _MINUTES.value})

@@ -28,7 +28,7 @@ from configs.elenas import table as recipe
 from elenas_jax.analysis.replays import Panel, write_replay_figure
 from elenas_jax.analysis.tables import Table, show
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.flags import parse_flags, parse_seeds
+from elenas_jax.experiment.flags import check_writable, parse_flags, parse_seeds
 from elenas_jax.experiment.replay import Ground, make_ground, replay, summarise
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import write_json
@@ -52,8 +52,7 @@ def check_flags() -> list[int]:
     if len(set(_STRATEGIES.value)) < len(_STRATEGIES.value) or not _STRATEGIES.value:
         raise ConfigError(f"--strategies={','.join(_STRATEGIES.value)}: name each strategy once.")
     for name, value in (("plot", _PLOT.value), ("json", _JSON.value)):
-        if value and not Path(value).resolve().parent.is_dir():
-            raise ConfigError(f"--{name}={value}: there is no folder {Path(value).resolve().parent}.")
+        check_writable(name, value)
     if _PLOT.value and Path(_PLOT.value).suffix not in (".png", ".svg"):
         raise ConfigError(f"--plot={_PLOT.value}: it must end in .png or .svg.")
     return seeds

@@ -8,7 +8,6 @@ are evaluator.eval_epochs of the run's config unless --epochs says otherwise. Th
 and test metric; --json is a file for all of it.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from elenas_jax.evaluation.parallel import configure_devices
-from elenas_jax.experiment.flags import parse_flags, parse_seeds, require
+from elenas_jax.experiment.flags import check_writable, parse_flags, parse_seeds, require
 from elenas_jax.experiment.retrain_best import last_line, retrain_best
-from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import write_json
 from elenas_jax.experiment.session import one_line_errors
 
@@ -31,25 +29,12 @@ _EPOCHS = flags.DEFINE_integer("epochs", None, "Instead of those of the config."
 _JSON = flags.DEFINE_string("json", None, "File for the result.")
 
 
-def check_json() -> None:
-    """Raises ConfigError if the file of --json cannot be written; writes nothing."""
-    if not _JSON.value:
-        return
-    path = Path(_JSON.value).absolute()
-    if path.is_dir():
-        raise ConfigError(f"--json={_JSON.value}: it is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--json={_JSON.value}: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"--json={_JSON.value}: {path.parent} cannot be written; choose another folder.")
-
-
 def main(_: list[str]) -> None:
     console = Console(highlight=False, markup=False)
     with one_line_errors():
         require("run_dir")
         seeds = parse_seeds(_SEEDS.value)
-        check_json()  # better known now than after the training
+        check_writable("json", _JSON.value)  # better known now than after the training
         configure_devices(1)
 
         def on_seed(done: int) -> None:

@@ -14,7 +14,6 @@ The same in a notebook: elenas_jax.analysis.list_runs, select_runs and compare_r
 
 import csv
 import io
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,8 @@ from elenas_jax.analysis.comparison import comparison_table
 from elenas_jax.analysis.retrained import retrained_table
 from elenas_jax.analysis.runs import DAMAGED, RETRAIN, SEARCH, SORTS, runs_table
 from elenas_jax.analysis.tables import Table, to_text
-from elenas_jax.experiment.flags import parse_flags, print_any_name
+from elenas_jax.experiment.flags import check_writable, parse_flags, print_any_name
+from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError, write_atomically, write_json
 
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder that is searched for run folders, to any depth.")
@@ -88,23 +88,11 @@ def show_runs(rows: Sequence[Mapping[str, Any]]) -> None:
         print(f"Folders of other kinds: {', '.join(others)}")
 
 
-def check_target(name: str, value: str) -> None:
-    """Raises RunError if no file can be written there."""
-    path = Path(value).absolute()
-    if path.is_dir():
-        raise RunError(f"--{name}={value}: it is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise RunError(f"--{name}={value}: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RunError(f"--{name}={value}: {path.parent} cannot be written; choose another folder.")
-
-
 def main(_: list[str]) -> int | None:
     print_any_name()
     try:
         for flag in (_JSON, _CSV):
-            if flag.value is not None:
-                check_target(flag.name, flag.value)
+            check_writable(flag.name, flag.value)
         rows = list_runs(_RUNS.value, _SORT.value)
         if _COMPARE.value:
             rows = compare_runs(select_runs(rows, _COMPARE.value))
@@ -115,7 +103,7 @@ def main(_: list[str]) -> int | None:
             write_json(Path(_JSON.value), rows)
         if _CSV.value is not None:
             write_atomically(Path(_CSV.value), to_csv(rows))
-    except RunError as error:
+    except (ConfigError, RunError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return None

@@ -43,6 +43,7 @@ from elenas_jax.experiment.einspace_sizes import (
     share_rows,
     size_rows,
 )
+from elenas_jax.experiment.flags import check_writable
 from elenas_jax.experiment.grammar_report import count_lines, expectation_rows, growth_lines, symbol_lines
 from elenas_jax.experiment.rules import ConfigError, suggestion
 from elenas_jax.experiment.run_dir import RunError, write_atomically
@@ -278,8 +279,7 @@ def draw_picture(args: argparse.Namespace) -> int:
     path = Path(args.out)
     if path.suffix not in (".svg", ".png"):
         raise ConfigError(f"--out={args.out}: the name must end in .svg or .png.")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--out={args.out}: there is no folder {path.absolute().parent}.")
+    check_writable("out", args.out)
     write_picture = write_atomically if path.suffix == ".svg" else write_png
     write_picture(path, draw_block(drawing, name))
     print(f"{path}: {len(drawing['nodes'])} boxes, {len(drawing['edges'])} arrows")

@@ -6,6 +6,7 @@ value of the wrong type in four ways, three of them tracebacks.
 
 import importlib.util
 import io
+import os
 import re
 import sys
 import traceback
@@ -48,6 +49,19 @@ def require(*names: str) -> None:
     for name in names:
         if flags.FLAGS[name].value in (None, ""):
             raise ConfigError(f"--{name}=... is missing; see --helpshort.")
+
+
+def check_writable(name: str, value: str | None) -> None:
+    """Raises ConfigError if the file of a flag cannot be written; writes nothing, None is no file."""
+    if value is None:
+        return
+    path = Path(value).absolute()
+    if path.is_dir():
+        raise ConfigError(f"--{name}={value}: it is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{name}={value}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"--{name}={value}: {path.parent} cannot be written; choose another folder.")
 
 
 def with_recipe(arguments: Sequence[str], path: Path) -> list[str]:

@@ -35,3 +35,12 @@ def test_settings_are_pairs():
     for wrong in ("length", "length=", "=64"):
         with pytest.raises(ConfigError, match="it must look like"):
             flags.parse_settings([wrong])
+
+
+def test_files_that_cannot_be_written(tmp_path):
+    flags.check_writable("json", None)
+    flags.check_writable("json", str(tmp_path / "new.json"))
+    for value, words in ((tmp_path, "it is a folder"), (tmp_path / "no" / "a.json", "there is no folder")):
+        with pytest.raises(ConfigError, match=rf"--json={value}: {words}"):
+            flags.check_writable("json", str(value))
+    assert not list(tmp_path.iterdir())
