@@ -7,7 +7,7 @@ each process. Where the limits of time and memory are met, the machine has a say
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
@@ -16,10 +16,10 @@ import numpy as np
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.cache import Cache, MemoryCache
-from elenas_jax.evaluation.individual_trainer import IndividualTrainer, Job, Trained
+from elenas_jax.evaluation.individual_trainer import IndividualTrainer, Job
 from elenas_jax.evaluation.population import Evaluator, gather
 from elenas_jax.evaluation.training import canonical_digest
-from elenas_jax.evaluation.workers import Limits, WorkerError, WorkerPool
+from elenas_jax.evaluation.workers import Limits, Outcomes, WorkerError, WorkerPool
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, SearchSpace
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
@@ -40,7 +40,7 @@ class Pool(Protocol):
     def start(self) -> None:
         """Loads what is slow to load."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Trained]]:
+    def run(self, jobs: Sequence[Job]) -> Outcomes:
         """Yields place and outcome of each job as it ends."""
 
     def stop(self) -> None:
@@ -60,7 +60,7 @@ class LocalPool:
     def start(self) -> None:
         self._trainer.load()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Trained]]:
+    def run(self, jobs: Sequence[Job]) -> Outcomes:
         self._stopped = False
         for place, job in enumerate(jobs):
             if self._stopped:
@@ -83,7 +83,7 @@ class _RemotePool(WorkerPool):
         super().__init__(*arguments)
         self._to_json = to_json
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Trained]]:
+    def run(self, jobs: Sequence[Job]) -> Outcomes:
         return super().run([job._asdict() | {"candidate": self._to_json(job.candidate)} for job in jobs])
 
 
@@ -167,7 +167,7 @@ def make_individual_evaluator(
         missing = [(key, job) for key, job in jobs.items() if key not in records]
         interruption: BaseException | None = None
         done = 0
-        with closing(pool.run([job for _, job in missing])) as outcomes:  # type: ignore[type-var]
+        with closing(pool.run([job for _, job in missing])) as outcomes:
             for place, trained in outcomes:
                 key, job = missing[place]
                 known.put([(key, job.hash, trained.record)])

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,10 @@ RUNTIME_BYTES = 2**31  # of a worker beside its training: the runtime, and a com
 TRIES = 2  # of a candidate whose worker died
 STARTS = 3  # of a worker in the place of one that died, before the others go on without it
 PAUSE_SECONDS = 2.0  # before another start: what is short, memory mostly, may be back by then
+
+
+# Place of a job and what came of it, as trainings end; closing it ends those that have not.
+Outcomes = Generator[tuple[int, Trained], None, None]
 
 
 class WorkerError(RuntimeError):
@@ -103,7 +107,7 @@ class WorkerPool:
             self.close()
             raise
 
-    def run(self, jobs: Sequence[Any]) -> Iterator[tuple[int, Trained]]:
+    def run(self, jobs: Sequence[Any]) -> Outcomes:
         """Yields place and outcome of each job as it ends.
 
         Args:
