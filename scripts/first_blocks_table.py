@@ -29,7 +29,7 @@ _NOTE = """From nothing, no pre-training. Each is `python scripts/first_block.py
 seconds are all there are, compiling and trainings of further seeds and of the LSTM included.
 Bars: thresholds of Aichberger and Klambauer (2023), with and without a linear head; the LSTM on
 near misses, less 0.01, at half its parameters. "None in" is of a search that has found nothing
-in that time, whether it has ended or not."""
+in that time, whether it has ended or not. Each row has the commit of its search."""
 _CLASS_NOTE = "Near misses, mean ± standard deviation over the same ten seeds of data and weights."
 
 
