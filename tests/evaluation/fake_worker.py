@@ -53,8 +53,9 @@ def main() -> None:
         if does == "hang":
             time.sleep(100)
         if does == "grow":
-            hoard = b"x" * 2**26  # noqa: F841 (held while it sleeps)
+            hoard = b"x" * 2**26
             time.sleep(100)
+            del hoard
         time.sleep(job.get("seconds", 0.0))
         record = [job["score"], [job["score"], None], 0, 7, 14.0, 3, 0.5]
         answer({"record": record, "compiling": 0.25, "waiting": 0.125, "training": 1.0})

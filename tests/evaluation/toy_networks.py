@@ -135,13 +135,13 @@ def make_toy_networks(*, max_width: int = 6, in_shape: tuple[int, ...] = (FEATUR
         crossover=lambda key, a, b: a,
         status=status,
         canonical=canonical,
-        to_graph=None,  # type: ignore[arg-type]
+        to_graph=None,
         build=build,
         describe=lambda candidate: " ".join(map(str, np.asarray(candidate).tolist())),
         drawing=lambda candidate: {"nodes": [], "edges": [], "legend": []},
         to_json=lambda candidate: np.asarray(candidate).tolist(),
         from_json=lambda listed: np.asarray(listed, np.int32),
-        known=None,  # type: ignore[arg-type]
-        growth=None,  # type: ignore[arg-type]
+        known=None,
+        growth=None,
         starts=np.array([[2, 1, 0], [4, 2, 0]], np.int32),
     )

@@ -42,7 +42,7 @@ def toy(**changes) -> SearchSpace:
         to_json=int,
         from_json=np.int32,
         known=lambda key: 1,
-        growth=None,  # type: ignore[arg-type]
+        growth=None,
     )
     return space._replace(**changes)
 

@@ -53,8 +53,8 @@ SPACE = SearchSpace(
     drawing=lambda candidate: {"nodes": [], "edges": [], "legend": []},
     to_json=lambda candidate: np.asarray(candidate).tolist(),
     from_json=lambda listed: np.asarray(listed, np.int32),
-    known=None,  # type: ignore[arg-type]
-    growth=None,  # type: ignore[arg-type]
+    known=None,
+    growth=None,
 )
 
 
