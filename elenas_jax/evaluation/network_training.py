@@ -1,10 +1,8 @@
 """Training of one network as compiled functions: so many steps at a call, and a measurement.
 
-On accelerators, and for small networks, the steps of a call are one compiled loop. On a CPU, XLA has its
-fast kernels outside loops only: within one, measured with JAX 0.10, convolutions take 6 to 10 times as long
-(see jax-ml/jax#12868), and a step of a transformer or an MLP-Mixer 2 to 3 times. So networks that
-convolve, or whose step takes several milliseconds, are called step by step there: a call costs a fraction
-of one.
+The steps of a call are one compiled loop. But on a CPU, XLA has its fast kernels for convolutions outside
+loops only (see jax-ml/jax#12868, and scripts/benchmark_cpu_kernels.py): a step of ResNet18 takes 30 times as
+long within one. So networks that convolve are called step by step there: a call costs a fraction of a step.
 """
 
 import math
@@ -22,7 +20,6 @@ from elenas_jax.evaluation.flops import count_flops, has_convolution
 from elenas_jax.evaluation.recipes import Course, Recipe, learning_rates, make_direction
 from elenas_jax.types import DIVERGED, OK, TIMED_OUT, AnyArray, Array, Network, PyTree
 
-LOOP_FLOPS = 3e7  # forward, of a batch: most with which steps are a loop on a CPU
 TRAIN_KEY = 2**32 - 4  # folded into the weights' key for what training draws; no parameter has this number
 
 
@@ -109,11 +106,7 @@ def compile_network(network: Network, examples: Examples, recipe: Recipe) -> Net
     stored, targets = _shape(segment.inputs), _shape(segment.targets)
     batch = jax.ShapeDtypeStruct((recipe.batch_size, *stored.shape[1:]), stored.dtype)
     measuring = jax.jit(individual_outputs).trace(shapes.params, shapes.network, batch)
-    flops = network.flops
-    if flops is None:
-        flops = count_flops(measuring.jaxpr) / recipe.batch_size
-    is_heavy = flops * recipe.batch_size > LOOP_FLOPS or has_convolution(measuring.jaxpr)
-    calls_each = parallel.is_cpu() and is_heavy
+    calls_each = parallel.is_cpu() and has_convolution(measuring.jaxpr)
     arguments = (shapes, stored, targets)
     rate, key, count = np.float32(0), jax.random.key(0), np.int32(0)
     options = parallel.compiler_options()
@@ -138,12 +131,13 @@ def compile_network(network: Network, examples: Examples, recipe: Recipe) -> Net
         return evaluate(state.params, state.network, inputs)
 
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params))
+    flops = count_flops(measuring.jaxpr) / recipe.batch_size
     return NetworkProgram(
         init,
         advance,
         outputs_of,
         parameters if network.parameters is None else network.parameters,
-        flops,
+        flops if network.flops is None else network.flops,
         max(parallel.memory_needed(train), parallel.memory_needed(evaluate)),
         time.perf_counter() - started,
     )
