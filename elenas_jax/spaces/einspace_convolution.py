@@ -1,10 +1,10 @@
 """Convolutions over the last axes, and the patches that they are products with.
 
 XLA's CPU kernels for convolutions are fast, but for two cases, in which the gradients of a product with
-patches are much faster (scripts/benchmark_cpu_kernels.py): a kernel of more places than the output has (45
-times; operands are exchanged, and what comes of it has no fast kernel), and one convolution for each copy of a
-shared branch (7 times; `vmap` makes groups of channels). Where windows do not overlap, patches are nothing but
-a transpose. Inside a loop a convolution takes up to 30 times as long, so that none is put into one.
+patches are much faster (scripts/benchmark_cpu_kernels.py): a kernel of more places than the output has
+(45 times; operands are exchanged, and what comes of it has no fast kernel), and one convolution for each
+copy of a shared branch (7 times; `vmap` makes groups of channels). Where windows do not overlap, patches are
+nothing but a transpose. Inside a loop a convolution takes up to 30 times as long, so that none is put there.
 """
 
 import math
