@@ -17,6 +17,7 @@ way, whatever it computes besides (peers compute all steps of everything). Their
 matrix products [1024, 64] @ [64, 64] that all cores reach in the same run.
 """
 
+import itertools
 import json
 import re
 import sys
@@ -46,7 +47,7 @@ from elenas_jax.evaluation.executors import (
     Trials,
     choose_executor,
 )
-from elenas_jax.evaluation.trainer import TRAIN_WITH, stack_graphs
+from elenas_jax.evaluation.trainer import stack_graphs, train_together
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params
@@ -218,20 +219,26 @@ def train_ours(
         program = jax.tree.map(lambda leaf: leaf[None], population.programs[place])
         padding = interpreted.find_padding(program, HIDDEN, TIME_STEPS)
         chosen = choose(population.programs[place], executor, steps)
-        groups.setdefault((chosen, padding), []).append(row)
+        groups.setdefault((chosen, None if chosen == FUSED else padding), []).append(row)
     losses, compile_s, start = np.full(len(places), np.nan), 0.0, time.perf_counter()
+    chunks: dict[bool, list[tuple[str, list[int]]]] = {True: [], False: []}  # by whether they are fused
     for (name, _), rows in groups.items():
         if name == FUSED:  # seeds of a graph after one another: one compilation
             rows.sort(key=lambda row: id(population.programs[places[row]]))
         together = setting.devices * setting.per_device
-        for first in range(0, len(rows), together):
-            chunk = rows[first : first + together]
+        cut = [rows[first : first + together] for first in range(0, len(rows), together)]
+        chunks[name == FUSED] += [(name, chunk) for chunk in cut]
+    # A search trains a chunk of each at the same time: what is fused is compiled beside the other.
+    for round_ in itertools.zip_longest(chunks[False], chunks[True]):
+        parts = []
+        at_once = [each for each in round_ if each is not None]
+        for name, chunk in at_once:
             which = [places[row] for row in chunk]
             program = jax.tree.map(lambda *leaves: np.stack(leaves), *(population.programs[c] for c in which))
-            trials = Trials(
-                program, population.weights[which], np.full(len(which), steps), np.zeros(len(which), int)
-            )
-            outcome = TRAIN_WITH[name](trials, setting, batches)
+            weights, steps_of = population.weights[which], np.full(len(which), steps)
+            parts.append((name, Trials(program, weights, steps_of, np.zeros(len(which), int))))
+        outcomes = train_together(parts, setting, batches)
+        for (_, chunk), outcome in zip(at_once, outcomes, strict=True):
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds
     return losses, compile_s, time.perf_counter() - start

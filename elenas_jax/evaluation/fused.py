@@ -6,11 +6,12 @@ its numbers cannot depend on who else is trained.
 """
 
 import collections
+import contextlib
 import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -223,6 +224,22 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
     Args:
       level: of the compiler's optimisation; by default it follows from a candidate's program and steps.
     """
+    with compiling(trials, setting, batches, level=level) as finish:
+        return finish()
+
+
+@contextlib.contextmanager
+def compiling(
+    trials: Trials, setting: Setting, batches: Batches, *, level: int | None = None
+) -> Iterator[Callable[[], Outcome]]:
+    """As `train`, begun: candidates are compiled in threads while the caller does other work.
+
+    Few candidates are few compilations, which do not split evenly over cores: beside the training of others
+    no core waits for the last of them (benchmarks.md, scaling).
+
+    Returns:
+      A context manager; what it gives trains the candidates. What is left uncompiled at its end is dropped.
+    """
     num, devices = len(trials.steps), setting.devices
     parallel.compiler_options()  # finds out what there is before threads ask
     data = batches(int(trials.replicates[0]), TRAIN, 0)
@@ -240,6 +257,45 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
     sizes = np.array([len(program.op) for program, _, _ in programs])
     queues = _deal(identities, trials.steps * sizes / sizes.mean(), devices)
 
+    futures: dict[int, Future] = {}
+    new: dict[Hashable, Future] = {}
+    with ThreadPoolExecutor(devices) as compilers:
+        for round_ in itertools.zip_longest(*queues):
+            for device, place in enumerate(round_):
+                if place is not None:
+                    key: Hashable = (identities[place], device)
+                    arguments = (states[place], *data, bias_corrections(0), np.int32(0), np.bool_(True))
+                    submit = functools.partial(
+                        compilers.submit, _compile, *programs[place], setting, arguments, device
+                    )
+                    futures[place], is_new = _COMPILATIONS.get(key, submit)
+                    if is_new:
+                        new[key] = futures[place]
+
+        def fail(place: int, device: int) -> None:
+            _COMPILATIONS.forget((identities[place], device))
+
+        try:
+            yield functools.partial(_train_queues, queues, futures, states, trials, setting, batches, fail)
+        except BaseException:
+            # Interrupted: what nobody waits for is not compiled.
+            compilers.shutdown(wait=False, cancel_futures=True)
+            for failed in new:
+                _COMPILATIONS.forget(failed)
+            raise
+
+
+def _train_queues(
+    queues: list[list[int]],
+    futures: dict[int, Future],
+    states: list[FusedState],
+    trials: Trials,
+    setting: Setting,
+    batches: Batches,
+    fail: Callable[[int, int], None],
+) -> Outcome:
+    """Trains each device's queue of candidates, one after another, in a thread; as they are compiled."""
+    num, devices = len(trials.steps), setting.devices
     waited = [0.0] * devices
     errors: dict[int, Exception] = {}
     stop = threading.Event()
@@ -258,34 +314,17 @@ def train(trials: Trials, setting: Setting, batches: Batches, *, level: int | No
                 found.append(_train_one(run, states[place], steps, setting, own, device, stop))
             except Exception as error:
                 errors[place] = error
-                _COMPILATIONS.forget((identities[place], device))
+                fail(place, device)
                 found.append((np.nan, False, np.nan))
             if stop.is_set():
                 break
         return found
 
-    futures: dict[int, Future] = {}
-    new: dict[Hashable, Future] = {}
-    with ThreadPoolExecutor(devices) as compilers, ThreadPoolExecutor(devices) as trainers:
-        for round_ in itertools.zip_longest(*queues):
-            for device, place in enumerate(round_):
-                if place is not None:
-                    key: Hashable = (identities[place], device)
-                    arguments = (states[place], *data, bias_corrections(0), np.int32(0), np.bool_(True))
-                    submit = functools.partial(
-                        compilers.submit, _compile, *programs[place], setting, arguments, device
-                    )
-                    futures[place], is_new = _COMPILATIONS.get(key, submit)
-                    if is_new:
-                        new[key] = futures[place]
+    with ThreadPoolExecutor(devices) as trainers:
         try:
             found = list(trainers.map(train_queue, range(devices)))
         except BaseException:
-            # Interrupted: what runs ends at its next segment, what nobody waits for is not compiled.
-            stop.set()
-            compilers.shutdown(wait=False, cancel_futures=True)
-            for failed in new:
-                _COMPILATIONS.forget(failed)
+            stop.set()  # interrupted: what runs ends at its next segment
             raise
     metrics, finite, losses = np.zeros(num), np.zeros(num, bool), np.zeros(num)
     for queue, results in zip(queues, found, strict=True):

@@ -2,7 +2,8 @@
 
 What searches find is small; what is used on real data are stacks of it. Tokens are embedded, features go
 through a dense layer, so that every block sees and hands on `width` numbers a step. A classifier reads the
-last step, where sequences end, as they are padded at the front; of text every step predicts the next word.
+last step, where sequences end, as they are padded at the front, or the mean or maximum of all steps but those
+of the padding; of text every step predicts the next word.
 
 Initial nodes are drawn from N(0, (0.8 / sqrt(width))^2), which is the search's N(0, 0.1^2) at width 64 and
 keeps the size of a product at other widths: a departure from Aichberger and Klambauer (2023), appendix D.
@@ -19,6 +20,8 @@ from elenas_jax.graphs import ComputationGraph
 from elenas_jax.graphs.layer import Layer, make_layer
 from elenas_jax.types import Network
 
+POOLS = ("last", "mean", "max")
+
 
 class Stacking(NamedTuple):
     """How blocks are stacked."""
@@ -28,6 +31,7 @@ class Stacking(NamedTuple):
     dropout: float = 0.0  # of what the input layer and each block hand on
     norm: bool = False  # layer norm of what each block reads, and of what the output layer reads
     residual: bool = False  # each block adds to what it reads
+    pool: str = "last"  # one of POOLS: the steps that a classifier reads; nothing to text
 
 
 class Interface(NamedTuple):
@@ -88,11 +92,30 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             y = _drop(y, stacking.dropout, keys)
             x = x + y if stacking.residual else y
             states.append(after)
-        x = jnp.swapaxes(x, 0, 1) if interface.every_step else x[-1]
+        x = jnp.swapaxes(x, 0, 1) if interface.every_step else _pool(stacking.pool, x, inputs)
         x = _norm(params["norm"], x) if stacking.norm else x
         return _dense(params["output"], x), tuple(states)
 
     return Network(init, apply)
+
+
+def _pool(kind: str, x: jax.Array, inputs: jax.Array) -> jax.Array:
+    """Pools `[T, N, W]` over time to `[N, W]`, from where sequences begin.
+
+    Args:
+      kind: one of POOLS.
+      x: what the last block hands on.
+      inputs: `[N, T]` tokens or `[N, T, F]` features; zeros before the first that is not are padding, except
+        where there is nothing else.
+    """
+    if kind == "last":
+        return x[-1]
+    is_known = (inputs != 0).reshape(*inputs.shape[:2], -1).any(-1)
+    begun = jnp.cumsum(is_known, axis=1) > 0
+    mask = (begun | ~begun[:, -1:]).T[..., None]  # [T, N, 1]
+    if kind == "mean":
+        return jnp.sum(jnp.where(mask, x, 0.0), axis=0) / jnp.sum(mask, axis=0)
+    return jnp.max(jnp.where(mask, x, -jnp.inf), axis=0)
 
 
 def count_parameters(params: Any) -> int:

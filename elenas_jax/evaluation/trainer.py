@@ -1,10 +1,11 @@
 """Takes chunks of candidates up the ladder of tasks."""
 
+import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,9 +16,12 @@ from elenas_jax.evaluation import batched, fused, interpreted, parallel
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.evaluation.executors import (
     BATCHED,
+    EXECUTORS,
     FUSED,
     INTERPRETED,
     SEGMENT_STEPS,
+    Batches,
+    Outcome,
     Setting,
     Trials,
     choose_executor,
@@ -32,7 +36,7 @@ from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
 KEPT_BYTES = 2**28  # of training data, kept for the next chunk
 CONSTRUCT_BATCH = 32  # graphs a call of the constructor takes
-TRAIN_WITH = {INTERPRETED: interpreted.train, FUSED: fused.train, BATCHED: batched.train}
+TRAIN_WITH = {INTERPRETED: interpreted.train, BATCHED: batched.train}  # beside those that are fused
 _NODES = (16, 32, 64, 128, 256, 512)  # paddings of graphs
 
 
@@ -44,6 +48,22 @@ class Candidate(NamedTuple):
     key: bytes
     budget: int
     replicate: int  # of data and weights
+
+
+def train_together(parts: Sequence[tuple[str, Trials]], setting: Setting, batches: Batches) -> list[Outcome]:
+    """Trains chunks of candidates, each with its executor; what is fused is compiled beside the others."""
+    found: dict[int, Outcome] = {}
+    with contextlib.ExitStack() as stack:
+        waiting = {
+            place: stack.enter_context(fused.compiling(trials, setting, batches))
+            for place, (name, trials) in enumerate(parts)
+            if name == FUSED
+        }
+        for place, (name, trials) in enumerate(parts):
+            if name != FUSED:
+                found[place] = TRAIN_WITH[name](trials, setting, batches)
+        found |= {place: finish() for place, finish in waiting.items()}
+    return [found[place] for place in range(len(parts))]
 
 
 def widths_of(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -128,7 +148,8 @@ class Trainer:
     ) -> list[list[Candidate]]:
         """Groups candidates by what they are compiled for on each task; in a group they keep their order.
 
-        Those that are not fused everywhere share their data, so that each group of them is of one replicate.
+        The others share their data, so that each group of them is of one replicate. A chunk of those that are
+        fused everywhere goes together with one of others, beside which it is compiled.
 
         Args:
           candidates: to be trained.
@@ -155,13 +176,12 @@ class Trainer:
                 for layout, has_one in zip(layouts, loops, strict=True)
                 for steps in steps_of(one.budget)
             }
-            if chosen != {FUSED}:
-                key += (one.replicate,)
-            groups.setdefault(key, []).append(one)
-        size = self.devices * self.per_device
-        return [
-            group[first : first + size] for group in groups.values() for first in range(0, len(group), size)
-        ]
+            groups.setdefault((*key, one.replicate) if chosen != {FUSED} else (), []).append(one)
+        of_fused = _cut([groups.pop(())] if () in groups else [], self.devices * self.per_device)
+        of_others = _cut(groups.values(), self.devices * self.per_device)
+        num = max(len(of_others), len(of_fused))
+        of_others, of_fused = (each + [[]] * (num - len(each)) for each in (of_others, of_fused))
+        return [one + other for one, other in zip(of_others, of_fused, strict=True)]
 
     def train(self, chunk: list[Candidate], steps: list[tuple[int, ...]]) -> list[Record]:
         """Takes a chunk up the ladder. What fails is a record, never an exception."""
@@ -246,15 +266,20 @@ class Trainer:
         chosen = np.array([choose_executor(self.executor, *each) for each in kinds])
         errors: dict[int, Exception] = {}
         metrics, finite = np.zeros(num), np.zeros(num, bool)
-        for name, train in TRAIN_WITH.items():
+        parts: list[tuple[str, np.ndarray]] = []
+        for name in EXECUTORS:
             of_executor = np.flatnonzero(chosen == name)
             # Only fused programs, of one candidate each, may see different data.
             data = replicates[of_executor] if name != FUSED else np.zeros_like(of_executor)
-            for places in (of_executor[data == each] for each in np.unique(data)):
-                trials = Trials(_take(program, places), weights[places], steps[places], replicates[places])
-                outcome = train(trials, setting, batches)
-                metrics[places], finite[places] = outcome.metrics, outcome.finite
-                errors |= {int(places[place]): error for place, error in outcome.errors.items()}
+            parts += [(name, of_executor[data == each]) for each in np.unique(data)]
+        trials = [
+            (name, Trials(_take(program, places), weights[places], steps[places], replicates[places]))
+            for name, places in parts
+        ]
+        outcomes = train_together(trials, setting, batches)
+        for (_, places), outcome in zip(parts, outcomes, strict=True):
+            metrics[places], finite[places] = outcome.metrics, outcome.finite
+            errors |= {int(places[place]): error for place, error in outcome.errors.items()}
         return metrics, finite, errors
 
     def _batches(self, task: Task, replicate: int, kind: int, first: int):
@@ -289,6 +314,10 @@ def sample_batches(sample: Callable, batch_size: int, in_features: int, key, fir
     batch = jax.vmap(lambda one: sample(one, batch_size))(keys)
     extra = in_features - batch.inputs.shape[-1]
     return jnp.pad(batch.inputs, ((0, 0),) * 3 + ((0, extra),)), batch.targets
+
+
+def _cut(groups: Iterable[list[Candidate]], size: int) -> list[list[Candidate]]:
+    return [group[first : first + size] for group in groups for first in range(0, len(group), size)]
 
 
 def _take(program: Program, places: np.ndarray) -> Program:

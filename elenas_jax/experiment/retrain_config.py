@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from elenas_jax.evaluation.stacked import POOLS
 from elenas_jax.experiment.rules import ConfigError, Rule, check_keys, check_section, maker_rules, suggestion
 from elenas_jax.experiment.run_dir import flatten
 from elenas_jax.tasks.datasets import DATASETS
@@ -24,6 +25,7 @@ STACK: dict[str, Rule] = {
     "dropout": Rule(0.0, (float,), low=0, high=0.95),
     "norm": Rule(True, (bool,)),
     "residual": Rule(True, (bool,)),
+    "pool": Rule("last", (str,), choices=POOLS),  # the steps that a classifier reads
 }
 RECIPE: dict[str, Rule] = {
     "weight_decay": Rule(0.0, (float,), low=0),

@@ -59,7 +59,8 @@ class Stacks:
 
     def _make_stacking(self, depth: int) -> Stacking:
         stack = self.config["stack"]
-        stacking = Stacking(depth, stack["width"], stack["dropout"], stack["norm"], stack["residual"])
+        shape = {key: value for key, value in stack.items() if key != "max_parameters"}
+        stacking = Stacking(depth=depth, **shape)
         if stack["max_parameters"]:
             width = widest(self.graph, stacking, self.interface, stack["max_parameters"])
             stacking = stacking._replace(width=width)

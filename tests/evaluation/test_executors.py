@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from elenas_jax.evaluation import batched, fused, interpreted, make_population_evaluator, parallel
 from elenas_jax.evaluation.executors import FUSED_STEPS, SEGMENT_STEPS, Setting, Trials, choose_executor
-from elenas_jax.evaluation.trainer import stack_graphs
+from elenas_jax.evaluation.trainer import stack_graphs, train_together
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph, from_edges
 from elenas_jax.graphs.constructor import construct_batch
@@ -102,6 +103,53 @@ def test_another_seed_of_a_candidate_compiles_nothing(monkeypatch):
     assert len(compiled) == 2
     assert (first.losses != other.losses).all()
     np.testing.assert_array_equal(first.losses, again.losses)
+
+
+def test_candidates_are_compiled_while_the_caller_does_other_work():
+    fused.forget_compiled()
+    trials = make_trials(("elman", "elena2"))
+    with fused.compiling(trials, make_setting(), batches) as finish:
+        deadline = time.monotonic() + 120
+        while not all(future.done() for future in fused._COMPILATIONS.futures.values()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        outcome = finish()
+    assert len(fused._COMPILATIONS.futures) == 2
+    np.testing.assert_array_equal(outcome.losses, fused.train(trials, make_setting(), batches).losses)
+
+
+def test_what_was_compiling_when_the_caller_failed_is_forgotten():
+    fused.forget_compiled()
+    trials = make_trials(("elman", "elena2"))
+    with pytest.raises(KeyboardInterrupt), fused.compiling(trials, make_setting(), batches):
+        raise KeyboardInterrupt
+    assert not fused._COMPILATIONS.futures
+    assert np.isfinite(fused.train(trials, make_setting(), batches).losses).all()
+
+
+def test_parts_of_two_executors_train_together_as_each_does_alone():
+    trials = make_trials(("elman", "elena2"))
+    parts = [("fused", trials), ("interpreted", trials), ("fused", make_trials(("elena1",)))]
+    found = train_together(parts, make_setting(), batches)
+    for (name, own), outcome in zip(parts, found, strict=True):
+        alone = {"fused": fused, "interpreted": interpreted}[name].train(own, make_setting(), batches)
+        np.testing.assert_array_equal(outcome.losses, alone.losses)
+        np.testing.assert_array_equal(outcome.metrics, alone.metrics)
+
+
+def test_fused_candidates_join_a_chunk_of_others():
+    names, told = ("elman", "linear_attention", "elena2"), []  # the second is fused at any number of steps
+    settings = dict(steps=[4], hidden_features=WIDTH, batch_size=BATCH, num_devices=1)
+
+    def evaluate(names):
+        evaluator = make_population_evaluator([make_setting().task], run_key=jax.random.key(0), **settings)
+        graphs = ComputationGraph(stack_graphs([KNOWN_BLOCKS[name] for name in names]))
+        return evaluator.evaluate(graphs, 0, on_chunk=lambda *all: told.append(all))
+
+    together = evaluate(names)
+    assert told == [(3, 3)]
+    alone = [evaluate([name]).metrics[0] for name in names]
+    np.testing.assert_array_equal(together.metrics, alone)
 
 
 def test_what_could_not_be_compiled_is_a_status_and_is_tried_again(monkeypatch):

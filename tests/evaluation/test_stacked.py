@@ -51,6 +51,39 @@ def test_a_stack_equals_the_reference_layer_by_layer(name):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_pooling_leaves_the_padding_out(pool):
+    network = make_stack(KNOWN_BLOCKS["elman"], Stacking(1, WIDTH, pool=pool), FEATURES)
+    params = with_noise(network.init(jax.random.key(0))[0])
+    inputs = np.random.default_rng(2).normal(size=(3, STEPS, 3)).astype(np.float32)
+    inputs[0, :2] = 0  # padding
+    inputs[0, 3] = 0  # none: the sequence has begun
+    inputs[1] = 0  # nothing but zeros
+    found = jax.jit(network.apply)(params, ({},), inputs)[0]
+
+    each_step = make_stack(KNOWN_BLOCKS["elman"], Stacking(1, WIDTH), FEATURES._replace(every_step=True))
+    plain = {"kernel": np.eye(WIDTH, dtype=np.float32), "bias": np.zeros(WIDTH, np.float32)}
+    steps = np.asarray(jax.jit(each_step.apply)(params | {"output": plain}, ({},), inputs)[0])
+    pooled = [getattr(np, pool)(row[first:], axis=0) for row, first in zip(steps, (2, 0, 0), strict=True)]
+    expected = np.stack(pooled) @ params["output"]["kernel"] + params["output"]["bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+    # Tokens are features that are one of their kind, and padding is none.
+    tokens = np.array([[0, 0, 3, 1, 2], [0, 0, 0, 0, 0], [1, 1, 2, 3, 3]])
+    of_tokens = make_stack(
+        KNOWN_BLOCKS["elman"], Stacking(1, WIDTH, pool=pool), FEATURES._replace(is_tokens=True, in_features=4)
+    )
+    kernel, one_hot = params["input"]["kernel"], np.eye(4, dtype=np.float32)[tokens][..., 1:]
+    embedding = {"embedding": np.concatenate([np.ones((1, WIDTH), np.float32), kernel])}
+    dense = {"kernel": kernel, "bias": np.zeros(WIDTH, np.float32)}
+    np.testing.assert_allclose(
+        jax.jit(of_tokens.apply)(params | {"input": embedding}, ({},), tokens)[0],
+        jax.jit(network.apply)(params | {"input": dense}, ({},), one_hot)[0],
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
 def test_text_goes_on_from_the_piece_before():
     network = make_stack(KNOWN_BLOCKS["gru"], Stacking(2, WIDTH), TEXT)
     half = make_stack(KNOWN_BLOCKS["gru"], Stacking(2, WIDTH), TEXT._replace(time_steps=3))
