@@ -36,6 +36,7 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
     clip: float = 1.0  # most that the norm of a gradient may be
     bptt: int = 35  # words of a piece of text
+    carry: bool = True  # whether a piece of text goes on from the state that the one before left
 
 
 class Course(NamedTuple):
@@ -129,7 +130,8 @@ def make_trainer(network: Network, dataset: Dataset, recipe: Recipe, device: int
             carry = state.carry
             if is_text:
                 inputs, targets = _piece(data, which * recipe.bptt, recipe.bptt)
-                carry = jax.tree.map(lambda leaf: jnp.where(which == 0, 0.0, leaf), carry)
+                goes_on = (which > 0) & recipe.carry
+                carry = jax.tree.map(lambda leaf: jnp.where(goes_on, leaf, 0.0), carry)
             else:
                 inputs, targets = data[0][which], data[1][which]
             grad_fn = jax.value_and_grad(loss_of, has_aux=True)
@@ -155,7 +157,7 @@ def make_trainer(network: Network, dataset: Dataset, recipe: Recipe, device: int
     metric = METRICS[dataset.metric]
     nothing = network.init(jax.random.key(0))[1]
     forward = jax.jit(lambda params, inputs: network.apply(params, nothing, inputs)[0])
-    word_losses = jax.jit(_make_word_losses(network, recipe.bptt))
+    word_losses = jax.jit(_make_word_losses(network, recipe.bptt, recipe.carry))
 
     def measure(params: PyTree, split: Split | np.ndarray) -> float:
         if isinstance(split, Split):
@@ -255,7 +257,7 @@ def _zeros_like(shapes: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _make_word_losses(network: Network, bptt: int) -> Callable:
+def _make_word_losses(network: Network, bptt: int, goes_on: bool) -> Callable:
     """Returns `(params, streams [S, L + 1]) -> [L / bptt, S, bptt]` negative log-likelihoods."""
     nothing = network.init(jax.random.key(0))[1]
 
@@ -264,8 +266,10 @@ def _make_word_losses(network: Network, bptt: int) -> Callable:
 
         def piece(carry, begin):
             inputs, targets = _piece(streams, begin, bptt)
-            outputs, carry = network.apply(params, carry, inputs)
-            return carry, optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+            outputs, after = network.apply(params, carry, inputs)
+            return after if goes_on else carry, optax.softmax_cross_entropy_with_integer_labels(
+                outputs, targets
+            )
 
         return jax.lax.scan(piece, carry, bptt * jnp.arange((streams.shape[1] - 1) // bptt))[1]
 

@@ -29,7 +29,7 @@ class Stacking(NamedTuple):
     depth: int = 1
     width: int = 64
     dropout: float = 0.0  # of what the input layer and each block hand on
-    norm: bool = False  # layer norm of what each block reads, and of what the output layer reads
+    norm: bool = False  # layer norm of what each block reads and hands on, and of what the output layer reads
     residual: bool = False  # each block adds to what it reads
     pool: str = "last"  # one of POOLS: the steps that a classifier reads; nothing to text
 
@@ -70,6 +70,7 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             params[f"block_{place}"] = _init_block(each, layer, scale)
             if stacking.norm:
                 params[f"norm_{place}"] = _init_norm(width)
+                params[f"norm_after_{place}"] = _init_norm(width, scale=0.1 if stacking.residual else 1.0)
         if stacking.norm:
             params["norm"] = _init_norm(width)
         return params, tuple({} for _ in range(stacking.depth))
@@ -89,6 +90,8 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
         for place in range(stacking.depth):
             read = _norm(params[f"norm_{place}"], x) if stacking.norm else x
             y, after = layer.apply(params[f"block_{place}"], read, state[place])
+            # Blocks that only add up, as many of those that are found do, grow without end on a long text.
+            y = _norm(params[f"norm_after_{place}"], y) if stacking.norm else y
             y = _drop(y, stacking.dropout, keys)
             x = x + y if stacking.residual else y
             states.append(after)
@@ -163,8 +166,8 @@ def _init_block(key: jax.Array, layer: Layer, scale: float) -> dict[str, jax.Arr
     return {name: scale * jax.random.normal(each, shape) for each, (name, shape) in pairs}
 
 
-def _init_norm(width: int) -> dict[str, jax.Array]:
-    return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+def _init_norm(width: int, scale: float = 1.0) -> dict[str, jax.Array]:
+    return {"scale": jnp.full(width, scale), "bias": jnp.zeros(width)}
 
 
 def _norm(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:

@@ -31,6 +31,7 @@ RECIPE: dict[str, Rule] = {
     "weight_decay": Rule(0.0, (float,), low=0),
     "clip": Rule(1.0, (float,), above=0),
     "bptt": Rule(35, (int,), low=2),  # words of a piece of text
+    "carry": Rule(True, (bool,)),  # whether a piece goes on from the state that the one before left
     "max_epochs": Rule(100.0, (float,), above=0),  # a training takes no more, whatever the time
     "evaluations": Rule(
         10, (int,), low=1

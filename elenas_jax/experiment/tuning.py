@@ -68,7 +68,7 @@ class Stacks:
 
     def recipe(self, batch_size: int) -> Recipe:
         recipe = self.config["recipe"]
-        return Recipe(batch_size, recipe["weight_decay"], recipe["clip"], recipe["bptt"])
+        return Recipe(batch_size, recipe["weight_decay"], recipe["clip"], recipe["bptt"], recipe["carry"])
 
     def most_steps(self, batch_size: int) -> int:
         epoch = steps_per_epoch(self.dataset, self.recipe(batch_size))
