@@ -49,6 +49,7 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
 
     `apply` takes `[N, T]` tokens or `[N, T, F]` features and the states of its blocks (a tuple of `{}`
     where a sequence begins), and returns `[N, T, O]` or `[N, O]` outputs and the states after the last step.
+    With `read_out=False` what the output layer would read, `[..., W]`, in place of outputs.
 
     Raises:
       ValueError: for a block that cannot be a layer of this width, with the reason.
@@ -75,7 +76,9 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             params["norm"] = _init_norm(width)
         return params, tuple({} for _ in range(stacking.depth))
 
-    def apply(params, state, inputs, *, train: bool = False, key: jax.Array | None = None):
+    def apply(
+        params, state, inputs, *, train: bool = False, key: jax.Array | None = None, read_out: bool = True
+    ):
         if interface.is_tokens:
             # Token 0 is padding, and as zero as padded features are.
             known = params["input"]["embedding"][inputs.T]
@@ -97,7 +100,7 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             states.append(after)
         x = jnp.swapaxes(x, 0, 1) if interface.every_step else _pool(stacking.pool, x, inputs)
         x = _norm(params["norm"], x) if stacking.norm else x
-        return _dense(params["output"], x), tuple(states)
+        return _dense(params["output"], x) if read_out else x, tuple(states)
 
     return Network(init, apply)
 
@@ -167,7 +170,7 @@ def _init_block(key: jax.Array, layer: Layer, scale: float) -> dict[str, jax.Arr
 
 
 def _init_norm(width: int, scale: float = 1.0) -> dict[str, jax.Array]:
-    return {"scale": jnp.full(width, scale), "bias": jnp.zeros(width)}
+    return {"scale": jnp.full(width, scale, jnp.float32), "bias": jnp.zeros(width)}
 
 
 def _norm(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:

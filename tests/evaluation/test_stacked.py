@@ -45,7 +45,8 @@ def test_a_stack_equals_the_reference_layer_by_layer(name):
         of_block = {node: np.float64(params[f"block_{place}"][label]) for node, label in names.items()}
         of_block |= {"head/kernel": np.eye(WIDTH), "head/bias": np.zeros(WIDTH)}
         read = layer_norm(params[f"norm_{place}"], np.float64(x))
-        x = x + reference.evaluate(one, of_block, read)[0]
+        y = reference.evaluate(one, of_block, read)[0]
+        x = x + layer_norm(params[f"norm_after_{place}"], y)
     last = layer_norm(params["norm"], x[:, -1])
     expected = last @ params["output"]["kernel"] + params["output"]["bias"]
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
@@ -82,6 +83,13 @@ def test_pooling_leaves_the_padding_out(pool):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_parameters_keep_their_types_in_a_step():
+    """Weak ones would be compiled for twice."""
+    network = make_stack(KNOWN_BLOCKS["lstm"], Stacking(2, WIDTH, norm=True, residual=True), FEATURES)
+    shapes = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
+    assert not any(leaf.weak_type for leaf in shapes)
 
 
 def test_text_goes_on_from_the_piece_before():
