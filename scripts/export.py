@@ -40,7 +40,7 @@ from elenas_jax.experiment.session import one_line_errors, prepare
 from elenas_jax.graphs import equations, num_parameters
 from elenas_jax.graphs.program import HEADS
 from elenas_jax.spaces.elenas_drawing import draw_network
-from elenas_jax.tasks import TASKS
+from elenas_jax.tasks import SEQUENCE_TASKS
 
 _BLOCK = flags.DEFINE_string("block", None, "A known block, a JSON file, or a run folder and a rank.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the files.")
@@ -52,7 +52,7 @@ _HEAD = flags.DEFINE_enum("head", None, HEADS, "Whether a dense layer follows th
 _TIME = flags.DEFINE_integer(
     "time_steps", None, "Length, for blocks that fit one length only.", lower_bound=1
 )
-_TASK = flags.DEFINE_enum("task", None, list(TASKS), "Train the weights on this task of the search.")
+_TASK = flags.DEFINE_enum("task", None, list(SEQUENCE_TASKS), "Train the weights on this task of the search.")
 _STEPS = flags.DEFINE_integer("steps", None, "Of the training; 625, or the run's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", None, "Of weights and data; 0, or the run's.", lower_bound=0)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write into a folder that holds something else.")

@@ -19,7 +19,7 @@ from elenas_jax.evaluation.parallel import on_host
 from elenas_jax.evaluation.training import VALIDATION
 from elenas_jax.experiment import run_dir as runs
 from elenas_jax.experiment.build import build_sequence_tasks, training_steps
-from elenas_jax.experiment.config import check_config
+from elenas_jax.experiment.config import INDIVIDUAL_NAME, check_config
 from elenas_jax.experiment.longer import LongerTrial, Setting
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.graphs import (
@@ -226,8 +226,10 @@ def _run_config(block: str) -> dict[str, Any]:
     stored = runs.read_json(run.config)
     try:
         config = {key: stored[key] for key in ("seed", "ladder", "tasks")}
+        if stored["evaluator"].get("name") == INDIVIDUAL_NAME:
+            return config  # its recipe is another one, and its head and widths are the defaults
         return config | {"evaluator": {key: stored["evaluator"][key] for key in _EVALUATOR}}
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise runs.RunError(f"{run.config} is damaged: it is no config of a search ({error}).") from error
 
 

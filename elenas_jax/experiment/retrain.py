@@ -119,7 +119,9 @@ def _add_session(run: files.RunDir, devices: int) -> None:
     provenance = files.read_json(run.provenance) if run.provenance.exists() else {"sessions": []}
     if not isinstance(provenance, dict) or not isinstance(provenance.get("sessions"), list):
         raise files.RunError(f"{run.provenance} is damaged: delete it to begin a new one.")
-    provenance["sessions"].append(files.session(parallel.describe_devices(devices)))
+    provenance["sessions"].append(
+        files.session(parallel.describe_devices(devices)) | {"threads": parallel.count_threads()}
+    )
     files.write_json(run.provenance, provenance)
 
 

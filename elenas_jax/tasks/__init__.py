@@ -24,15 +24,15 @@ from elenas_jax.tasks.memory import make_memory
 from elenas_jax.tasks.reber import NEGATIVES, make_embedded_reber, make_reber
 from elenas_jax.types import DataTask, Task
 
-__all__ = ("LOSSES", "NEGATIVES", "TASKS", "Loss", "make_sequence_task", "make_task")
+__all__ = ("LOSSES", "NEGATIVES", "SEQUENCE_TASKS", "TASKS", "Loss", "make_sequence_task", "make_task")
 
-TASKS: dict[str, Callable[..., Task] | Callable[..., DataTask]] = {
+SEQUENCE_TASKS: dict[str, Callable[..., Task]] = {  # their examples are drawn, not read
     "reber": make_reber,
     "embedded_reber": make_embedded_reber,
     "adding": make_adding,
     "memory": make_memory,
-    **IMAGE_TASKS,
 }
+TASKS: dict[str, Callable[..., Task] | Callable[..., DataTask]] = {**SEQUENCE_TASKS, **IMAGE_TASKS}
 
 _GRAMMAR_TASKS = ("reber", "embedded_reber")
 _SAMPLES = ("train_samples", "valid_samples")

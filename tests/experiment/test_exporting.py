@@ -212,6 +212,9 @@ def test_requests_follow_from_flags_runs_and_defaults(tmp_path):
     assert trained.config["evaluator"]["learning_rate"] == 1e-2
     assert make_request(path, task="adding", steps=5).config["tasks"]["adding"]["steps"] == 5
     assert make_request(path, task="reber").config["tasks"]["reber"]["steps"] == 625
+    # Trained one by one: by another recipe, with the head and the width of the space's defaults.
+    path = run_folder(tmp_path / "single", evaluator={"name": "individual", "batch_size": 7})
+    assert settings(make_request(path)) == (7, 7, 64, "linear", 5, 4, 32)
 
 
 def test_wrong_requests_are_told(tmp_path):
