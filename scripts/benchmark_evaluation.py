@@ -47,7 +47,8 @@ from elenas_jax.evaluation.executors import (
     Trials,
     choose_executor,
 )
-from elenas_jax.evaluation.trainer import stack_graphs, train_together
+from elenas_jax.evaluation.together import train_together
+from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.graphs import REASONS, ComputationGraph, Program, canonical_hash, init_params
@@ -239,6 +240,8 @@ def train_ours(
             parts.append((name, Trials(program, weights, steps_of, np.zeros(len(which), int))))
         outcomes = train_together(parts, setting, batches)
         for (_, chunk), outcome in zip(at_once, outcomes, strict=True):
+            for error in outcome.errors.values():
+                raise error
             losses[chunk] = outcome.losses
             compile_s += outcome.compile_seconds
     return losses, compile_s, time.perf_counter() - start

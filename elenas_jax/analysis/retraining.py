@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from elenas_jax.analysis.results import short_commit
+from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment.run_dir import RunError, read_json
 
 
@@ -69,7 +70,7 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
 
 
 _KEYS = {"block", "task", "data", "metric", "parameters", "depth", "width", "steps", "settings"}
-_KEYS |= {"task_settings", "valid", "test", "seeds", "planned"}
+_KEYS |= {"task_settings", "valid", "test", "seeds", "planned", "stack_version"}
 
 
 def _load_result(path: Path) -> dict[str, Any]:
@@ -77,8 +78,10 @@ def _load_result(path: Path) -> dict[str, Any]:
     try:
         if missing := _KEYS - result.keys():
             raise KeyError(", ".join(sorted(missing)))
+        if result["stack_version"] != VERSION:
+            raise ValueError(f"its stacks are of version {result['stack_version']}, this is {VERSION}")
         return result | {"commits": [each.get("commit") for each in provenance["sessions"]]}
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} is damaged, or of another version ({type(error).__name__}: {error})."
         ) from error

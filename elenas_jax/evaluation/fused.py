@@ -238,7 +238,8 @@ def compiling(
     no core waits for the last of them (benchmarks.md, scaling).
 
     Returns:
-      A context manager; what it gives trains the candidates. What is left uncompiled at its end is dropped.
+      A context manager; what it gives trains the candidates. It ends when all are compiled, or, if something
+      is raised in it, with those that are being compiled then.
     """
     num, devices = len(trials.steps), setting.devices
     parallel.compiler_options()  # finds out what there is before threads ask
@@ -260,40 +261,48 @@ def compiling(
     futures: dict[int, Future] = {}
     new: dict[Hashable, Future] = {}
     with ThreadPoolExecutor(devices) as compilers:
-        for round_ in itertools.zip_longest(*queues):
-            for device, place in enumerate(round_):
-                if place is not None:
-                    key: Hashable = (identities[place], device)
+
+        def cancel() -> None:
+            """Compiles no more; what is cancelled is forgotten, what is running ends and is kept."""
+            compilers.shutdown(wait=False, cancel_futures=True)
+            for key, future in new.items():
+                if future.cancelled():
+                    _COMPILATIONS.forget(key)
+
+        def failed(place: int, device: int) -> None:
+            _COMPILATIONS.forget((identities[place], device))
+
+        try:
+            for round_ in itertools.zip_longest(*queues):
+                for device, place in enumerate(round_):
+                    if place is None:
+                        continue
                     arguments = (states[place], *data, bias_corrections(0), np.int32(0), np.bool_(True))
                     submit = functools.partial(
                         compilers.submit, _compile, *programs[place], setting, arguments, device
                     )
+                    key: Hashable = (identities[place], device)
                     futures[place], is_new = _COMPILATIONS.get(key, submit)
                     if is_new:
                         new[key] = futures[place]
-
-        def fail(place: int, device: int) -> None:
-            _COMPILATIONS.forget((identities[place], device))
-
-        try:
-            yield functools.partial(_train_queues, queues, futures, states, trials, setting, batches, fail)
+            run = _Run(queues, futures, states, cancel, failed)
+            yield functools.partial(_train_queues, run, trials, setting, batches)
         except BaseException:
-            # Interrupted: what nobody waits for is not compiled.
-            compilers.shutdown(wait=False, cancel_futures=True)
-            for failed in new:
-                _COMPILATIONS.forget(failed)
+            cancel()
             raise
 
 
-def _train_queues(
-    queues: list[list[int]],
-    futures: dict[int, Future],
-    states: list[FusedState],
-    trials: Trials,
-    setting: Setting,
-    batches: Batches,
-    fail: Callable[[int, int], None],
-) -> Outcome:
+class _Run(NamedTuple):
+    """Candidates that are being compiled."""
+
+    queues: list[list[int]]  # of each device, places of candidates
+    futures: dict[int, Future]  # by place
+    states: list[FusedState]
+    cancel: Callable[[], None]  # compiling
+    failed: Callable[[int, int], None]  # told place and device of what could not be trained
+
+
+def _train_queues(run: _Run, trials: Trials, setting: Setting, batches: Batches) -> Outcome:
     """Trains each device's queue of candidates, one after another, in a thread; as they are compiled."""
     num, devices = len(trials.steps), setting.devices
     waited = [0.0] * devices
@@ -302,19 +311,19 @@ def _train_queues(
 
     def train_queue(device: int) -> list[tuple[float, bool, float]]:
         found = []
-        for place in queues[device]:
+        for place in run.queues[device]:
             try:
                 start = time.perf_counter()
-                run, needed = futures[place].result()
+                compiled, needed = run.futures[place].result()
                 waited[device] += time.perf_counter() - start
                 if needed > setting.memory:
                     raise out_of_memory(needed, setting)
                 steps = int(trials.steps[place])
                 own = functools.partial(batches, int(trials.replicates[place]))
-                found.append(_train_one(run, states[place], steps, setting, own, device, stop))
+                found.append(_train_one(compiled, run.states[place], steps, setting, own, device, stop))
             except Exception as error:
                 errors[place] = error
-                fail(place, device)
+                run.failed(place, device)
                 found.append((np.nan, False, np.nan))
             if stop.is_set():
                 break
@@ -324,10 +333,11 @@ def _train_queues(
         try:
             found = list(trainers.map(train_queue, range(devices)))
         except BaseException:
-            stop.set()  # interrupted: what runs ends at its next segment
+            stop.set()  # interrupted: what runs ends at its next segment, what waits is not compiled
+            run.cancel()
             raise
     metrics, finite, losses = np.zeros(num), np.zeros(num, bool), np.zeros(num)
-    for queue, results in zip(queues, found, strict=True):
+    for queue, results in zip(run.queues, found, strict=True):
         for place, result in zip(queue, results, strict=True):
             metrics[place], finite[place], losses[place] = result
     return Outcome(metrics, finite, losses, min(waited), errors)

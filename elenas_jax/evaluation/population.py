@@ -70,7 +70,8 @@ def make_population_evaluator(
       batch_size: examples a step; validation takes whole batches of them.
       learning_rate: of Adam.
       budgets: multiples of `steps` that a proposal may ask for, by index.
-      candidates_per_device: candidates that go through the ladder together on a device.
+      candidates_per_device: candidates that go through the ladder together on a device, and as many more
+        that are compiled meanwhile.
       num_devices: local devices to use, 0 for all.
       memory_gib: that trainings may use, of all devices together; 0 is four fifths of what there is.
         Fewer candidates go side by side where it does not suffice; one that does not fit alone is

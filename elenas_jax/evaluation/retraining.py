@@ -4,7 +4,7 @@ The state is a pytree that checkpoints as it is; a trainer is a handful of funct
 device; which examples a step takes follows from the seed and the number of the step, so that a training
 that goes on after a kill takes the same steps. A step of text is a piece of `bptt` words of each of
 `batch_size` streams, and goes on from the state that the piece before it left (truncated
-backpropagation through time).
+backpropagation through time) unless `Recipe.carry` is False.
 """
 
 import functools

@@ -5,6 +5,11 @@ through a dense layer, so that every block sees and hands on `width` numbers a s
 last step, where sequences end, as they are padded at the front, or the mean or maximum of all steps but those
 of the padding; of text every step predicts the next word.
 
+What a block hands on is normalised too: many of those that are found only add up, and grow without end on a
+long text. Where blocks add to what they read, that norm begins at 0.1, the size of an embedding, so that a
+block begins as a small change (as in LayerScale, Touvron et al. 2021): with 1 ELENA2 had a perplexity of 480
+on Penn Treebank after 464 steps, with 0.1 of 356 after 336. Padding reads as zeros in every block.
+
 Initial nodes are drawn from N(0, (0.8 / sqrt(width))^2), which is the search's N(0, 0.1^2) at width 64 and
 keeps the size of a product at other widths: a departure from Aichberger and Klambauer (2023), appendix D.
 """
@@ -21,6 +26,8 @@ from elenas_jax.graphs.layer import Layer, make_layer
 from elenas_jax.types import Network
 
 POOLS = ("last", "mean", "max")
+# Of what is computed for equal settings: folders and results of another one are told from those of this.
+VERSION = 2
 
 
 class Stacking(NamedTuple):
@@ -89,39 +96,50 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
         if train and stacking.dropout > 0 and key is not None:
             keys = iter(jax.random.split(key, stacking.depth + 1))
         x = _drop(x, stacking.dropout, keys)
+        begun = _begun(inputs)
         states = []
         for place in range(stacking.depth):
             read = _norm(params[f"norm_{place}"], x) if stacking.norm else x
+            read = read if interface.every_step else jnp.where(begun, read, 0.0)
             y, after = layer.apply(params[f"block_{place}"], read, state[place])
-            # Blocks that only add up, as many of those that are found do, grow without end on a long text.
             y = _norm(params[f"norm_after_{place}"], y) if stacking.norm else y
             y = _drop(y, stacking.dropout, keys)
             x = x + y if stacking.residual else y
             states.append(after)
-        x = jnp.swapaxes(x, 0, 1) if interface.every_step else _pool(stacking.pool, x, inputs)
+        x = jnp.swapaxes(x, 0, 1) if interface.every_step else _pool(stacking.pool, x, begun)
         x = _norm(params["norm"], x) if stacking.norm else x
         return _dense(params["output"], x) if read_out else x, tuple(states)
 
     return Network(init, apply)
 
 
-def _pool(kind: str, x: jax.Array, inputs: jax.Array) -> jax.Array:
+def _begun(inputs: jax.Array) -> jax.Array:
+    """Returns `[T, N, 1]`, whether sequences have begun: zeros before the first that is none are padding.
+
+    Where there is nothing but zeros nothing is padding. Features that are all 0 in the first steps (numbers
+    that are missing are 0, for one) cannot be told from it.
+
+    Args:
+      inputs: `[N, T]` tokens or `[N, T, F]` features.
+    """
+    is_known = (inputs != 0).reshape(*inputs.shape[:2], -1).any(-1)
+    begun = jnp.cumsum(is_known, axis=1) > 0
+    return (begun | ~begun[:, -1:]).T[..., None]
+
+
+def _pool(kind: str, x: jax.Array, begun: jax.Array) -> jax.Array:
     """Pools `[T, N, W]` over time to `[N, W]`, from where sequences begin.
 
     Args:
       kind: one of POOLS.
       x: what the last block hands on.
-      inputs: `[N, T]` tokens or `[N, T, F]` features; zeros before the first that is not are padding, except
-        where there is nothing else.
+      begun: from `_begun`.
     """
     if kind == "last":
         return x[-1]
-    is_known = (inputs != 0).reshape(*inputs.shape[:2], -1).any(-1)
-    begun = jnp.cumsum(is_known, axis=1) > 0
-    mask = (begun | ~begun[:, -1:]).T[..., None]  # [T, N, 1]
     if kind == "mean":
-        return jnp.sum(jnp.where(mask, x, 0.0), axis=0) / jnp.sum(mask, axis=0)
-    return jnp.max(jnp.where(mask, x, -jnp.inf), axis=0)
+        return jnp.sum(jnp.where(begun, x, 0.0), axis=0) / jnp.sum(begun, axis=0)
+    return jnp.max(jnp.where(begun, x, -jnp.inf), axis=0)
 
 
 def count_parameters(params: Any) -> int:
@@ -174,7 +192,11 @@ def _init_norm(width: int, scale: float = 1.0) -> dict[str, jax.Array]:
 
 
 def _norm(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    return jax.nn.standardize(x, axis=-1, epsilon=1e-6) * params["scale"] + params["bias"]
+    # jax.nn.standardize takes a difference of squares, which has no digits left for large values of a small
+    # spread, as a block that adds up has them.
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + 1e-6) * params["scale"] + params["bias"]
 
 
 def _drop(x: jax.Array, rate: float, keys) -> jax.Array:

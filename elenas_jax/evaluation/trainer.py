@@ -1,6 +1,5 @@
 """Takes chunks of candidates up the ladder of tasks."""
 
-import contextlib
 import functools
 import logging
 import threading
@@ -12,21 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elenas_jax.evaluation import batched, fused, interpreted, parallel
+from elenas_jax.evaluation import interpreted, parallel
 from elenas_jax.evaluation.cache import Record
 from elenas_jax.evaluation.executors import (
-    BATCHED,
     EXECUTORS,
     FUSED,
-    INTERPRETED,
     SEGMENT_STEPS,
-    Batches,
-    Outcome,
     Setting,
     Trials,
     choose_executor,
 )
 from elenas_jax.evaluation.ladder import ladder_score, passes
+from elenas_jax.evaluation.together import train_together
 from elenas_jax.evaluation.training import data_key, weights_key
 from elenas_jax.graphs import ComputationGraph, num_flops
 from elenas_jax.graphs.constructor import construct_batch
@@ -36,7 +32,6 @@ from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY, Task
 
 KEPT_BYTES = 2**28  # of training data, kept for the next chunk
 CONSTRUCT_BATCH = 32  # graphs a call of the constructor takes
-TRAIN_WITH = {INTERPRETED: interpreted.train, BATCHED: batched.train}  # beside those that are fused
 _NODES = (16, 32, 64, 128, 256, 512)  # paddings of graphs
 
 
@@ -48,22 +43,6 @@ class Candidate(NamedTuple):
     key: bytes
     budget: int
     replicate: int  # of data and weights
-
-
-def train_together(parts: Sequence[tuple[str, Trials]], setting: Setting, batches: Batches) -> list[Outcome]:
-    """Trains chunks of candidates, each with its executor; what is fused is compiled beside the others."""
-    found: dict[int, Outcome] = {}
-    with contextlib.ExitStack() as stack:
-        waiting = {
-            place: stack.enter_context(fused.compiling(trials, setting, batches))
-            for place, (name, trials) in enumerate(parts)
-            if name == FUSED
-        }
-        for place, (name, trials) in enumerate(parts):
-            if name != FUSED:
-                found[place] = TRAIN_WITH[name](trials, setting, batches)
-        found |= {place: finish() for place, finish in waiting.items()}
-    return [found[place] for place in range(len(parts))]
 
 
 def widths_of(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -223,7 +202,7 @@ class Trainer:
     def _try_task(self, program: Program, task: Task, ours: list[Candidate], steps: np.ndarray):
         """As `_train_task`, but returns `[B]` statuses: a crash is a result, not the end of a search.
 
-        Where a chunk fails its candidates are tried one by one, so that none pays for another.
+        Where even the preparation of a chunk fails its candidates are tried one by one.
         """
         try:
             metrics, finite, errors = self._train_task(program, task, ours, steps)

@@ -1,8 +1,8 @@
 """Cross entropy of a dense layer over many words, a few rows at a time.
 
 The outputs of a layer over a vocabulary are the largest array of a language model by far: 45 MB for a piece
-of 32 x 35 words of 10,000. In rows that stay in a processor's cache, with the gradient taken at once, layer
-and loss take half of the time (benchmarks.md), and are never in memory as a whole.
+of 32 x 35 words of 10,000. On a CPU rows are taken as many at a time as a cache holds, and their gradient at
+once (scripts/benchmark_word_loss.py, benchmarks.md); accelerators take 64 times as many.
 """
 
 import functools
@@ -67,8 +67,9 @@ def _losses(output, x, words) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _cut(num_words: int, x: jax.Array, words: jax.Array) -> tuple[int, tuple[jax.Array, jax.Array]]:
     """Returns the number of rows, and the rows in parts `[C, R, ...]` of one size, filled up with zeros."""
     num_rows = len(x)
-    num_parts = -(-num_rows * num_words // _logits_at_once())
-    size = -(-num_rows // num_parts)
+    size = min(num_rows, max(1, _logits_at_once() // num_words))
+    num_parts = -(-num_rows // size)
+    size = -(-num_rows // num_parts)  # parts of almost one size, so that little is filled up
     extra = num_parts * size - num_rows
     filled = jnp.pad(x, ((0, extra), (0, 0))), jnp.pad(words, (0, extra))
     return num_rows, (filled[0].reshape(num_parts, size, -1), filled[1].reshape(num_parts, size))

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from elenas_jax.evaluation import parallel
+from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.progress import duration
 from elenas_jax.experiment.retrain_config import FREE_KEYS, changed_settings, changed_task_settings
@@ -69,7 +70,7 @@ def retrain(
         "graph": to_json(graph),
         "equations": equations(graph),
     }
-    kept = config | {"block": block, "data": {"digest": _digest(dataset)}}
+    kept = config | {"block": block, "data": {"digest": _digest(dataset)}, "stack_version": VERSION}
     done = run.path / "result.json"
     if files.check_same_config(run, kept, _FREE_KEYS) and done.exists():
         result = files.read_json(done)
@@ -186,6 +187,7 @@ def _test(jobs: Jobs, seeds: list[dict[str, Any]], stacks: Stacks, kept: Mapping
         "width": stacks.stacking(place["depth"]).width,
         "steps": seeds[0]["steps"],
         "minutes": kept["minutes"],
+        "stack_version": VERSION,
         "settings": changed_settings(kept),
         "task_settings": changed_task_settings(kept),
         "valid": [each["valid"] for each in sound],

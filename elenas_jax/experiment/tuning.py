@@ -41,10 +41,18 @@ class Stacks:
         self.trainer_of = functools.cache(self._make_trainer)  # depth, batch size, device -> Trainer
 
     def check(self, depth: int) -> None:
-        """Raises ConfigError for a block that cannot be stacked like this."""
+        """Raises ConfigError for a block that cannot be stacked like this, or a setting without effect."""
+        is_text = self.dataset.time_steps is None
+        if is_text and self.config["stack"]["pool"] != "last":
+            raise ConfigError(
+                f"stack.pool={self.config['stack']['pool']!r}: there is nothing to pool where every step "
+                "predicts the next word; leave it out."
+            )
+        if not is_text and not self.config["recipe"]["carry"]:
+            raise ConfigError("recipe.carry=False: only a text has pieces that could go on; leave it out.")
         try:
             network = make_stack(self.graph, self.stacking(depth), self.interface)
-            if self.dataset.time_steps is None:
+            if is_text:
                 if not jax.tree.leaves(_states(network, self.interface)):
                     raise ValueError(
                         "Language modelling takes recurrent blocks only: this one sees the whole sequence, "

@@ -4,15 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from elenas_jax.evaluation import batched, fused, interpreted, make_population_evaluator, parallel
-from elenas_jax.evaluation.executors import FUSED_STEPS, SEGMENT_STEPS, Setting, Trials, choose_executor
-from elenas_jax.evaluation.trainer import stack_graphs, train_together
+from elenas_jax.evaluation import batched, fused, interpreted, make_population_evaluator, parallel, together
+from elenas_jax.evaluation.executors import (
+    FUSED_STEPS,
+    SEGMENT_STEPS,
+    Outcome,
+    Setting,
+    Trials,
+    choose_executor,
+)
+from elenas_jax.evaluation.together import train_together
+from elenas_jax.evaluation.trainer import stack_graphs
 from elenas_jax.evaluation.training import TRAIN
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph, from_edges
 from elenas_jax.graphs.constructor import construct_batch
@@ -118,12 +127,12 @@ def test_candidates_are_compiled_while_the_caller_does_other_work():
     np.testing.assert_array_equal(outcome.losses, fused.train(trials, make_setting(), batches).losses)
 
 
-def test_what_was_compiling_when_the_caller_failed_is_forgotten():
+def test_what_was_not_compiled_when_the_caller_failed_is_forgotten():
     fused.forget_compiled()
     trials = make_trials(("elman", "elena2"))
     with pytest.raises(KeyboardInterrupt), fused.compiling(trials, make_setting(), batches):
         raise KeyboardInterrupt
-    assert not fused._COMPILATIONS.futures
+    assert not any(future.cancelled() for future in fused._COMPILATIONS.futures.values())
     assert np.isfinite(fused.train(trials, make_setting(), batches).losses).all()
 
 
@@ -135,6 +144,52 @@ def test_parts_of_two_executors_train_together_as_each_does_alone():
         alone = {"fused": fused, "interpreted": interpreted}[name].train(own, make_setting(), batches)
         np.testing.assert_array_equal(outcome.losses, alone.losses)
         np.testing.assert_array_equal(outcome.metrics, alone.metrics)
+
+
+def test_what_is_fused_is_compiled_while_others_train(monkeypatch):
+    fused.forget_compiled()
+    has_begun = threading.Event()
+    original = fused._compile
+    monkeypatch.setattr(fused, "_compile", lambda *args: has_begun.set() or original(*args))
+
+    def wait(trials, *_):
+        assert has_begun.wait(60)
+        zeros = np.zeros(len(trials.steps))
+        return Outcome(zeros, zeros == 0, zeros, 0.0, {})
+
+    monkeypatch.setitem(together.TRAIN_WITH, "interpreted", wait)
+    parts = [("interpreted", make_trials(("elman",))), ("fused", make_trials(("elena2",)))]
+    first, second = train_together(parts, make_setting(), batches)
+    assert not first.errors and not second.errors and second.losses[0] > 0
+
+
+@pytest.mark.parametrize("broken", ["interpreted", "fused"])
+def test_a_part_that_fails_is_tried_one_by_one_and_harms_no_other(monkeypatch, broken):
+    fused.forget_compiled()
+    parts = [("interpreted", make_trials(("elman", "elena1"))), ("fused", make_trials(("elena2", "mgu")))]
+    sound = train_together(parts, make_setting(), batches)
+    at = ["interpreted", "fused"].index(broken)
+    victim, plain, draw = parts[at][1].weights[1], interpreted.train, fused.init_params
+
+    def train(trials, *args):
+        if (trials.weights == victim).all(axis=1).any():
+            raise RuntimeError("no such weights")
+        return plain(trials, *args)
+
+    def init_params(key, *args):  # before anything is compiled
+        if (jax.random.key_data(key) == victim).all():
+            raise RuntimeError("no such weights")
+        return draw(key, *args)
+
+    if broken == "interpreted":
+        monkeypatch.setitem(together.TRAIN_WITH, broken, train)
+    else:
+        monkeypatch.setattr(fused, "init_params", init_params)
+    found = train_together(parts, make_setting(), batches)
+    assert list(found[at].errors) == [1] and not found[1 - at].errors
+    assert found[at].finite.tolist() == [True, False]
+    np.testing.assert_array_equal(found[at].losses[0], sound[at].losses[0])
+    np.testing.assert_array_equal(found[1 - at].losses, sound[1 - at].losses)
 
 
 def test_fused_candidates_join_a_chunk_of_others():

@@ -99,6 +99,28 @@ def test_text_is_learnt_and_its_state_is_carried():
     assert any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(state.carry))
 
 
+def test_pieces_may_start_anew():
+    dataset, course = text(), Course(0, 2 * SEGMENT_STEPS, 2e-2)
+    anew = trainer_of(dataset, Recipe(batch_size=4, bptt=8, carry=False))
+    state = trained(anew, course)
+    # As if the streams were cut into pieces of their own.
+    carried = trainer_of(dataset, Recipe(batch_size=4, bptt=8))
+    assert float(trained(carried, course).loss) != float(state.loss)
+    words = np.asarray(dataset.valid)[: 16 * 8 + 1]  # streams of one piece have nothing to go on from
+    np.testing.assert_allclose(anew.measure(state.params, words), carried.measure(state.params, words))
+    longer = dataset.valid
+    assert anew.measure(state.params, longer) != carried.measure(state.params, longer)
+
+
+def test_a_step_keeps_all_types():
+    """What changes its type in the first step is compiled for twice."""
+    for dataset, recipe in ((labelled(), Recipe()), (text(), Recipe(4, bptt=8))):
+        trainer = trainer_of(dataset, recipe)
+        before = trainer.init(0)
+        after = trainer.advance(before, Course(0, SEGMENT_STEPS, 1e-2), 0)
+        assert jax.tree.map(jax.typeof, before) == jax.tree.map(jax.typeof, after)
+
+
 def test_measuring_does_not_depend_on_how_many_are_measured_at_once(monkeypatch):
     dataset = labelled()
     trainer = trainer_of(dataset, Recipe())

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elenas_jax.evaluation.stacked import Interface, Stacking, count_parameters, make_stack, widest
+from elenas_jax.evaluation.stacked import Interface, Stacking, _norm, count_parameters, make_stack, widest
 from elenas_jax.graphs import KNOWN_BLOCKS
 from elenas_jax.graphs.export import parameter_names
 from tests import reference
@@ -90,6 +90,31 @@ def test_parameters_keep_their_types_in_a_step():
     network = make_stack(KNOWN_BLOCKS["lstm"], Stacking(2, WIDTH, norm=True, residual=True), FEATURES)
     shapes = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
     assert not any(leaf.weak_type for leaf in shapes)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_norms_know_values_that_differ_little(size):
+    """Blocks that add up hand on large values: what differs is a small part of them."""
+    x = (size + np.random.default_rng(0).normal(size=(3, WIDTH))).astype(np.float32)
+    params = {"scale": np.ones(WIDTH), "bias": np.zeros(WIDTH)}
+    np.testing.assert_allclose(_norm(params, x), layer_norm(params, np.float64(x)), rtol=1e-3, atol=1e-3)
+
+
+def test_padding_pulls_at_nothing():
+    """A norm of zeros multiplies gradients by a thousand: they must not come from steps of padding."""
+    network = make_stack(
+        KNOWN_BLOCKS["elena2"], Stacking(2, WIDTH, norm=True, residual=True, pool="max"), FEATURES
+    )
+    params = network.init(jax.random.key(0))[0]
+    inputs = np.random.default_rng(3).normal(size=(2, STEPS, 3)).astype(np.float32)
+
+    def pull(inputs):
+        grads = jax.grad(lambda params: jnp.sum(network.apply(params, ({}, {}), inputs)[0]))(params)
+        return float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grads))))
+
+    padded = inputs.copy()
+    padded[:, : STEPS - 2] = 0
+    assert pull(padded) < 3 * pull(inputs)
 
 
 def test_text_goes_on_from_the_piece_before():

@@ -17,7 +17,7 @@ def whole(output, x, words):
     return optax.softmax_cross_entropy_with_integer_labels(logits, words)
 
 
-@pytest.mark.parametrize("at_once", [1, 13, 30, 1000])  # logits: parts of 1, 1, 2 and all rows
+@pytest.mark.parametrize("at_once", [1, 13, 30, 60, 1000])  # logits: parts of 1, 1, 2, 4 and all of 7 rows
 def test_parts_are_the_whole(monkeypatch, at_once):
     monkeypatch.setattr(word_loss, "_logits_at_once", lambda: at_once)
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from elenas_jax.experiment.retrain_config import check_retrain_config
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError
 from elenas_jax.experiment.training_jobs import Job, Jobs, load_params, save_params
+from elenas_jax.experiment.tuning import Stacks
 from elenas_jax.graphs import KNOWN_BLOCKS
 from elenas_jax.tasks.records import DataError, Dataset, Split
 
@@ -324,7 +325,21 @@ def test_text_takes_recurrent_blocks_only(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "load_dataset", lambda *_, **__: data)
     with pytest.raises(ConfigError, match="The text has 4,000 words; 200 streams of pieces of 35 need 7,001"):
         run(tmp_path / "run", config_of(tuning={"batch_sizes": (200,)}))
+    with pytest.raises(ConfigError, match=r"stack\.pool='max': there is nothing to pool"):
+        run(tmp_path / "run", config_of(stack={"pool": "max"}))
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_without_effect_are_refused(toy, tmp_path):
+    with pytest.raises(ConfigError, match=r"recipe\.carry=False: only a text has pieces"):
+        run(tmp_path / "run", config_of(recipe={"carry": False}))
+
+
+def test_pooling_reaches_the_network(toy):
+    dataset = module.load_dataset("toy", None)
+    settings = [config_of(stack={"width": 8, "pool": pool}) for pool in ("last", "mean")]
+    stacks = [Stacks(KNOWN_BLOCKS["elman"], config, dataset, 1) for config in settings]
+    assert [each.stacking(1).pool for each in stacks] == ["last", "mean"]
 
 
 def test_weights_round_trip(tmp_path):
