@@ -52,7 +52,6 @@ class Network(NamedTuple):
 
     init: key -> params, state.
     apply: (params, state, inputs, *, train=False, key=None) -> outputs, state.
-      That of `stacked.make_stack` also takes read_out=False, for what its output layer reads.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]

@@ -19,7 +19,6 @@ import optax
 
 from elenas_jax.evaluation import parallel
 from elenas_jax.evaluation.stacked import Interface
-from elenas_jax.evaluation.word_loss import mean_word_loss, word_losses
 from elenas_jax.tasks.metrics import METRICS
 from elenas_jax.tasks.records import Dataset, Split
 from elenas_jax.types import Network, PyTree
@@ -121,10 +120,7 @@ def make_trainer(network: Network, dataset: Dataset, recipe: Recipe, device: int
         return start(parallel.put_on(device, jax.random.fold_in(jax.random.key(seed), _WEIGHTS)))
 
     def loss_of(params, carry, inputs, targets, key):
-        outputs, carry = network.apply(params, carry, inputs, train=True, key=key, read_out=not is_text)
-        if is_text:
-            rows = outputs.reshape(-1, outputs.shape[-1])
-            return mean_word_loss(params["output"], rows, targets.reshape(-1)), carry
+        outputs, carry = network.apply(params, carry, inputs, train=True, key=key)
         return loss_fn(dataset.loss, outputs, targets), carry
 
     @jax.jit
@@ -161,13 +157,13 @@ def make_trainer(network: Network, dataset: Dataset, recipe: Recipe, device: int
     metric = METRICS[dataset.metric]
     nothing = network.init(jax.random.key(0))[1]
     forward = jax.jit(lambda params, inputs: network.apply(params, nothing, inputs)[0])
-    losses_of = jax.jit(_make_word_losses(network, recipe.bptt, recipe.carry))
+    word_losses = jax.jit(_make_word_losses(network, recipe.bptt, recipe.carry))
 
     def measure(params: PyTree, split: Split | np.ndarray) -> float:
         if isinstance(split, Split):
             return metric.fn(_outputs(lambda inputs: forward(params, inputs), split.inputs), split.targets)
         streams = streams_of(split, eval_streams(split, recipe.bptt), recipe.bptt)
-        return metric.fn(np.asarray(losses_of(params, streams)), streams)
+        return metric.fn(np.asarray(word_losses(params, streams)), streams)
 
     def is_better(one: float, than: float) -> bool:
         if math.isnan(one) or math.isnan(than):
@@ -192,10 +188,12 @@ def loss_fn(kind: str, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Returns the mean loss.
 
     Args:
-      kind: as `Dataset.loss`, but for "language", see `word_loss`.
-      outputs: `[N, O]`.
-      targets: `[N, O]`; of "binary" NaN where nothing was measured.
+      kind: as `Dataset.loss`.
+      outputs: `[N, O]`, or of text `[N, T, O]`.
+      targets: `[N, O]`; of "binary" NaN where nothing was measured. Of text `[N, T]` words.
     """
+    if kind == "language":
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, targets))
     if kind == "categorical":
         return jnp.mean(optax.softmax_cross_entropy(outputs, targets))
     if kind == "squared":
@@ -263,18 +261,18 @@ def _make_word_losses(network: Network, bptt: int, goes_on: bool) -> Callable:
     """Returns `(params, streams [S, L + 1]) -> [L / bptt, S, bptt]` negative log-likelihoods."""
     nothing = network.init(jax.random.key(0))[1]
 
-    def of_pieces(params, streams):
+    def word_losses(params, streams):
         carry = _zeros_like(jax.eval_shape(network.apply, params, nothing, streams[:, :bptt])[1])
 
         def piece(carry, begin):
             inputs, targets = _piece(streams, begin, bptt)
-            read, after = network.apply(params, carry, inputs, read_out=False)
-            losses = word_losses(params["output"], read.reshape(-1, read.shape[-1]), targets.reshape(-1))
-            return after if goes_on else carry, losses.reshape(targets.shape)
+            outputs, after = network.apply(params, carry, inputs)
+            losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+            return after if goes_on else carry, losses
 
         return jax.lax.scan(piece, carry, bptt * jnp.arange((streams.shape[1] - 1) // bptt))[1]
 
-    return of_pieces
+    return word_losses
 
 
 def _outputs(forward: Callable, inputs: np.ndarray) -> np.ndarray:

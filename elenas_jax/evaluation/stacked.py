@@ -56,7 +56,6 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
 
     `apply` takes `[N, T]` tokens or `[N, T, F]` features and the states of its blocks (a tuple of `{}`
     where a sequence begins), and returns `[N, T, O]` or `[N, O]` outputs and the states after the last step.
-    With `read_out=False` what the output layer would read, `[..., W]`, in place of outputs.
 
     Raises:
       ValueError: for a block that cannot be a layer of this width, with the reason.
@@ -83,9 +82,7 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             params["norm"] = _init_norm(width)
         return params, tuple({} for _ in range(stacking.depth))
 
-    def apply(
-        params, state, inputs, *, train: bool = False, key: jax.Array | None = None, read_out: bool = True
-    ):
+    def apply(params, state, inputs, *, train: bool = False, key: jax.Array | None = None):
         if interface.is_tokens:
             # Token 0 is padding, and as zero as padded features are.
             known = params["input"]["embedding"][inputs.T]
@@ -108,7 +105,7 @@ def make_stack(graph: ComputationGraph, stacking: Stacking, interface: Interface
             states.append(after)
         x = jnp.swapaxes(x, 0, 1) if interface.every_step else _pool(stacking.pool, x, begun)
         x = _norm(params["norm"], x) if stacking.norm else x
-        return _dense(params["output"], x) if read_out else x, tuple(states)
+        return _dense(params["output"], x), tuple(states)
 
     return Network(init, apply)
 
