@@ -31,7 +31,7 @@ def main(_: list[str]) -> None:
         columns, rows = results_table(results)
         show_result(
             console,
-            title="Blocks retrained on real data",
+            title=f"Blocks retrained on {', '.join(sorted({each['task']['name'] for each in results}))}",
             columns=columns,
             rows=rows,
             note=results_note(results),

@@ -1,6 +1,7 @@
 """Pictures and tables of retrained blocks, from the folders of `scripts/retrain.py`."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from elenas_jax.analysis.results import short_commit
 from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment.run_dir import RunError, read_json
+from elenas_jax.tasks.metrics import METRICS
 
 
 def save_curves(folder: Path) -> Path:
@@ -88,7 +90,11 @@ def _load_result(path: Path) -> dict[str, Any]:
 
 
 def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Returns columns and rows: mean ± standard deviation over seeds of validation and test metrics."""
+    """Returns columns and rows, of each task the best in its test first.
+
+    Metrics are mean ± standard deviation over seeds. What all have set is in `results_note`; there is a
+    column of settings only where some have set more.
+    """
     columns = [
         "task",
         "block",
@@ -100,8 +106,8 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
         "seeds",
         "settings",
     ]
-    rows = []
-    for each in results:
+    rows, shared = [], _shared_flags(results)
+    for each in sorted(results, key=_place):
         scale = 1.0 if each["metric"] in ("perplexity", "r2") else 100.0
         digits = 3 if each["metric"] == "r2" else 1
         seeds, planned = each["seeds"], each["planned"]
@@ -115,10 +121,19 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
                 spread(each["valid"], scale, digits),
                 spread(each["test"], scale, digits),
                 seeds if seeds == planned else f"{seeds}, {planned - seeds} diverged",
-                _flags(each),
+                " ".join(flag for flag in _flags(each) if flag not in shared),
             ]
         )
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return columns, rows
+
+
+def _place(result: Mapping[str, Any]) -> tuple[str, float]:
+    """Returns what a table is sorted by."""
+    mean = float(np.mean([math.nan if value is None else value for value in result["test"]]))
+    mean = -mean if METRICS[result["metric"]].higher_is_better else mean
+    return result["task"]["name"], math.inf if math.isnan(mean) else mean
 
 
 def spread(values: Sequence[float | None], scale: float, digits: int) -> str:
@@ -132,15 +147,32 @@ def results_note(results: Sequence[Mapping[str, Any]]) -> str:
     """Says how the blocks of a table were trained, and on what."""
     commits = sorted({short_commit(commit) for each in results for commit in each["commits"]})
     data = sorted({each["data"] for each in results})
+    command = " ".join(["python scripts/retrain.py --block=BLOCK --task=TASK", *_shared_flags(results)])
+    rest = (
+        " with the settings of its row"
+        if any(set(_flags(each)) - set(_shared_flags(results)) for each in results)
+        else ""
+    )
     return (
-        "Each is `python scripts/retrain.py --block=BLOCK --task=TASK` with the settings of its row, at "
-        f"commit {', '.join(commits)}; mean ± standard deviation over seeds. {'. '.join(data)}."
+        f"Each is `{command}`{rest}, at commit {', '.join(commits)}; mean ± standard deviation over seeds. "
+        f"{'. '.join(data)}."
     )
 
 
-def _flags(result: Mapping[str, Any]) -> str:
-    """Writes what was not as it is by default as the script's flags."""
-    given = [f"--config.{key}={value}" for key, value in result["settings"].items()]
+def _shared_flags(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the flags that all results have."""
+    first, *others = map(_flags, results)
+    return [flag for flag in first if all(flag in other for other in others)]
+
+
+def _flags(result: Mapping[str, Any]) -> list[str]:
+    """Writes what was not as it is by default as the script's flags, as a shell takes them."""
+    given = [shlex.quote(f"--config.{key}={_plain(value)}") for key, value in result["settings"].items()]
     if result["task_settings"]:
         given.append("--task_settings=" + ",".join(f"{k}={v}" for k, v in result["task_settings"].items()))
-    return " ".join(given)
+    return given
+
+
+def _plain(value: Any) -> str:
+    """Writes a value of a config as a flag takes it: what was a tuple is a list in JSON."""
+    return f"({','.join(map(str, value))},)" if isinstance(value, list) else str(value)

@@ -7,6 +7,7 @@ import matplotlib.image
 import pytest
 
 from elenas_jax.analysis.retraining import load_results, results_note, results_table, save_curves, spread
+from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment.run_dir import RunError
 
 
@@ -32,7 +33,8 @@ def make_folder(
         "test": list(test),
         "seeds": len(valid),
         "planned": len(valid) + failed,
-        "settings": {"minutes": 7.0, "stack.width": 32} if failed else {},
+        "stack_version": VERSION,
+        "settings": {"minutes": 7.0} | ({"stack.width": 32, "tuning.depths": [1]} if failed else {}),
         "task_settings": {"length": 64} if failed else {},
     }
     files = {
@@ -76,20 +78,30 @@ def test_tables_hold_finished_retrainings_by_task_and_block(tmp_path):
         "75.0 ± 5.0",
         "65.0 ± 5.0",
         "2, 1 diverged",
-        "--config.minutes=7.0 --config.stack.width=32 --task_settings=length=64",
+        "--config.stack.width=32 '--config.tuning.depths=(1,)' --task_settings=length=64",
     ]
     assert len(rows) == 2 and len(columns) == len(rows[0])
     note = results_note(results)
-    assert "at commit 0123456;" in note
+    assert "--task=TASK --config.minutes=7.0` with the settings of its row, at commit 0123456;" in note
     assert "ptb, a split. tox21, a split." in note
     with pytest.raises(RunError, match="no finished folders"):
         load_results(tmp_path / "unfinished")
 
 
+def test_the_best_is_first_and_what_all_have_set_is_said_once(tmp_path):
+    for name, test in (("a", 0.6), ("b", None), ("c", 0.8)):
+        make_folder(tmp_path / name, block=name, test=(test, test))
+    results = load_results(tmp_path)
+    columns, rows = results_table(results)
+    assert [row[1] for row in rows] == ["c", "a", "b"] and "settings" not in columns
+    assert "--config.minutes=7.0`, at commit" in results_note(results)
+
+
 def test_results_that_lack_something_are_one_line(tmp_path):
     folder = make_folder(tmp_path / "old")
     result = json.loads((folder / "result.json").read_text())
-    for broken in ({key: value for key, value in result.items() if key != "planned"}, []):
+    missing = {key: value for key, value in result.items() if key != "planned"}
+    for broken in (missing, [], result | {"stack_version": VERSION - 1}):
         (folder / "result.json").write_text(json.dumps(broken))
         with pytest.raises(RunError, match=r"old/result\.json is damaged, or of another version"):
             load_results(tmp_path)
