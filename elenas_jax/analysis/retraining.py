@@ -10,9 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from elenas_jax.analysis.results import short_commit
-from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment.run_dir import RunError, read_json
-from elenas_jax.tasks.metrics import METRICS
 
 
 def save_curves(folder: Path) -> Path:
@@ -59,7 +57,7 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
     """Returns what the retraining folders below `folder` have in their result.json, by task and block.
 
     Raises:
-      RunError: if there are none, or one is damaged.
+      RunError: if there are none, one is damaged, or they are of different versions of stacks.
     """
     results = []
     for path in sorted(folder.glob("*/result.json")):
@@ -68,6 +66,12 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
             results.append(_load_result(path))
     if not results:
         raise RunError(f"{folder} holds no finished folders of retrain.py.")
+    versions = sorted({str(each["stack_version"]) for each in results})
+    if len(versions) > 1:
+        raise RunError(
+            f"{folder} holds stacks of versions {', '.join(versions)}, whose figures are not to be compared: "
+            "put them into folders of their own."
+        )
     return sorted(results, key=lambda each: (each["task"]["name"], each["block"]["name"]))
 
 
@@ -80,10 +84,8 @@ def _load_result(path: Path) -> dict[str, Any]:
     try:
         if missing := _KEYS - result.keys():
             raise KeyError(", ".join(sorted(missing)))
-        if result["stack_version"] != VERSION:
-            raise ValueError(f"its stacks are of version {result['stack_version']}, this is {VERSION}")
         return result | {"commits": [each.get("commit") for each in provenance["sessions"]]}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is damaged, or of another version ({type(error).__name__}: {error})."
         ) from error
@@ -132,7 +134,7 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 def _place(result: Mapping[str, Any]) -> tuple[str, float]:
     """Returns what a table is sorted by."""
     mean = float(np.mean([math.nan if value is None else value for value in result["test"]]))
-    mean = -mean if METRICS[result["metric"]].higher_is_better else mean
+    mean = mean if result["metric"] == "perplexity" else -mean
     return result["task"]["name"], math.inf if math.isnan(mean) else mean
 
 

@@ -7,7 +7,6 @@ import matplotlib.image
 import pytest
 
 from elenas_jax.analysis.retraining import load_results, results_note, results_table, save_curves, spread
-from elenas_jax.evaluation.stacked import VERSION
 from elenas_jax.experiment.run_dir import RunError
 
 
@@ -33,7 +32,7 @@ def make_folder(
         "test": list(test),
         "seeds": len(valid),
         "planned": len(valid) + failed,
-        "stack_version": VERSION,
+        "stack_version": 2,
         "settings": {"minutes": 7.0} | ({"stack.width": 32, "tuning.depths": [1]} if failed else {}),
         "task_settings": {"length": 64} if failed else {},
     }
@@ -101,10 +100,19 @@ def test_results_that_lack_something_are_one_line(tmp_path):
     folder = make_folder(tmp_path / "old")
     result = json.loads((folder / "result.json").read_text())
     missing = {key: value for key, value in result.items() if key != "planned"}
-    for broken in (missing, [], result | {"stack_version": VERSION - 1}):
+    for broken in (missing, []):
         (folder / "result.json").write_text(json.dumps(broken))
         with pytest.raises(RunError, match=r"old/result\.json is damaged, or of another version"):
             load_results(tmp_path)
+
+
+def test_versions_of_stacks_do_not_share_a_table(tmp_path):
+    make_folder(tmp_path / "new")
+    folder = make_folder(tmp_path / "old")
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"stack_version": 1}))
+    with pytest.raises(RunError, match="holds stacks of versions 1, 2, whose figures"):
+        load_results(tmp_path)
 
 
 def test_a_seed_that_failed_shows():
