@@ -23,7 +23,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -312,17 +312,27 @@ def best_block(path: str | os.PathLike, rank: int = 1) -> dict[str, Any] | None:
     None if so many are not valid. Its score is what it is ranked by, see `best_first`. Only the best have a
     text; of others it is None.
     """
+    return _block(path, lambda ranked: next(itertools.islice(ranked, rank - 1, None), None))
+
+
+def block_of_hash(path: str | os.PathLike, digest: str) -> dict[str, Any] | None:
+    """As `best_block`, of the valid candidate with this canonical digest; None if the run met none."""
+    return _block(path, lambda ranked: next((one for one in ranked if one.hash == digest), None))
+
+
+def _block(
+    path: str | os.PathLike, choose: Callable[[Iterator[Ranked]], Ranked | None]
+) -> dict[str, Any] | None:
     with reading(run_dir(path)) as connection:
-        best = best_rows(connection, num=rank)
-        if len(best) < rank:
+        chosen = choose(best_first(connection))
+        if chosen is None:
             return None
-        score, generation, place, digest, _ = best[-1]
         query = "SELECT * FROM candidates WHERE generation = ? AND place = ?"
-        row = connection.execute(query, (generation, place)).fetchone()
-        block = connection.execute("SELECT text FROM blocks WHERE hash = ?", (digest,)).fetchone()
+        row = connection.execute(query, (chosen.generation, chosen.place)).fetchone()
+        block = connection.execute("SELECT text FROM blocks WHERE hash = ?", (chosen.hash,)).fetchone()
     text = block["text"] if block else None
     found = {name: row[name] for name in Row._fields if name != "seconds"}
-    return found | {"score": score, "text": text}
+    return found | {"score": chosen.score, "text": text}
 
 
 def write_export(path: str | os.PathLike, to: str | os.PathLike) -> None:

@@ -1,7 +1,8 @@
 """Retrains a candidate of a search on training and validation data together, and tests it once.
 
-For runs of the individual evaluator on a data set: its recipe, with `evaluator.eval_epochs` epochs. Test data
-are read after the last training, and nothing is chosen by them.
+So also an architecture that the search started from, to compare with. For runs of the individual evaluator
+on a data set: its recipe, with `evaluator.eval_epochs` epochs. Test data are read after the last training,
+and nothing is chosen by them.
 """
 
 import json
@@ -18,12 +19,12 @@ from elenas_jax.evaluation.network_training import Fitted, NetworkProgram, compi
 from elenas_jax.evaluation.recipes import Recipe, make_course
 from elenas_jax.evaluation.training import canonical_digest, weights_key
 from elenas_jax.experiment import run_dir as files
-from elenas_jax.experiment.archive import best_block
+from elenas_jax.experiment.archive import best_block, block_of_hash
 from elenas_jax.experiment.build import build_recipe, build_space, build_tasks
 from elenas_jax.experiment.config import INDIVIDUAL_NAME, check_config
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.tasks.records import Split
-from elenas_jax.types import OK, DataTask
+from elenas_jax.types import OK, DataTask, SearchSpace
 
 
 def retrain_best(
@@ -31,21 +32,23 @@ def retrain_best(
     rank: int = 1,
     seeds: Sequence[int] = (0,),
     *,
+    start: str = "",
     epochs: int | None = None,
     on_seed: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Retrains and tests a candidate of the run at `path`.
+    """Retrains and tests a candidate of the run at `path`, or one of its starts.
 
     Args:
       path: a run folder.
       rank: of the candidate, the best is 1.
+      start: one of `space.seeds` of the run's config, which is retrained instead.
       seeds: replicates of weights and order of examples, a training each.
       epochs: of a training; None is `evaluator.eval_epochs` of the run's config.
       on_seed: told how many trainings are done.
 
     Returns:
-      JSON-able: run, rank, hash, text, task, data, metric (its name), test (a number a seed), parameters,
-      epochs, examples, seeds, score (of the search), seconds.
+      JSON-able: run, rank (None of a start), start, hash, text, task, data, metric (its name), test (a number
+      a seed), parameters, epochs, examples, seeds, score and valid (the metric, in the search), seconds.
 
     Raises:
       ConfigError: if the run has no such candidate, or is of another evaluator or kind of task.
@@ -57,10 +60,8 @@ def retrain_best(
     task = tasks[-1]
     if not isinstance(task, DataTask):
         raise ConfigError(f"{path}: the task {task.name} draws its examples; there are no test data to read.")
-    found = best_block(path, rank) if rank > 0 else None
-    if found is None:
-        raise ConfigError(f"{path} has no valid candidate of rank {rank}; 1 is the best.")
     space = build_space(config, tasks)
+    found = _find_start(path, start, config, space) if start else _find_ranked(path, rank)
     candidate = space.from_json(json.loads(found["candidate"]))
     digest = canonical_digest(space.canonical(candidate))
     recipe = build_recipe(config)._replace(epochs=epochs or config["evaluator"]["eval_epochs"], patience=0)
@@ -78,7 +79,8 @@ def retrain_best(
     test = dataset.load_test()
     return {
         "run": Path(path).name,
-        "rank": rank,
+        "rank": None if start else rank,
+        "start": start,
         "hash": found["hash"],
         "text": found["text"],
         "task": task.name,
@@ -90,8 +92,28 @@ def retrain_best(
         "examples": len(train.inputs),
         "seeds": list(seeds),
         "score": found["score"],
+        "valid": json.loads(found["metrics"])[task.name],
         "seconds": time.perf_counter() - started,
     }
+
+
+def _find_ranked(path: str | Path, rank: int) -> dict[str, Any]:
+    found = best_block(path, rank) if rank > 0 else None
+    if found is None:
+        raise ConfigError(f"{path} has no valid candidate of rank {rank}; 1 is the best.")
+    return found
+
+
+def _find_start(path: str | Path, name: str, config: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    names = list(config["space"].get("seeds", ()))
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ConfigError(f"{path} did not start from {name!r}; it started from {known}.")
+    start = jax.tree.map(lambda leaf: leaf[names.index(name)], space.starts)
+    found = block_of_hash(path, canonical_digest(space.canonical(start)))
+    if found is None:
+        raise ConfigError(f"{path} has not evaluated {name}, or its training failed.")
+    return found
 
 
 def stored_config(run: files.RunDir) -> dict[str, Any]:
@@ -128,8 +150,9 @@ def last_line(result: Mapping[str, Any]) -> str:
     test = [value for value in result["test"] if value is not None]
     shown = f"{np.mean(test):.4f}" + (f" ± {np.std(test):.4f}" if len(test) > 1 else "") if test else "none"
     diverged = f", {len(result['test']) - len(test)} diverged" if len(test) < len(result["test"]) else ""
+    which = result["start"] or f"rank {result['rank']}"
     return (
-        f"{result['task']}: rank {result['rank']} of {result['run']}, {result['parameters']:,} parameters, "
+        f"{result['task']}: {which} of {result['run']}, {result['parameters']:,} parameters, "
         f"{result['epochs']} epochs, test {result['metric']} {shown} "
         f"({len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}{diverged})"
     )

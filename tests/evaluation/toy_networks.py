@@ -112,11 +112,17 @@ def build(candidate: np.ndarray, task: DataTask) -> Network:
     return Network(init, apply)
 
 
-def make_toy_networks(*, max_width: int = 6, in_shape: tuple[int, ...] = (FEATURES,)) -> SearchSpace:
+def make_toy_networks(
+    *,
+    max_width: int = 6,
+    seeds: tuple[str, ...] = ("small", "large"),
+    in_shape: tuple[int, ...] = (FEATURES,),
+) -> SearchSpace:
     """Builds the space.
 
     Args:
       max_width: of what is drawn.
+      seeds: names of the two starts.
       in_shape: of the task.
     """
     assert in_shape == (FEATURES,)

@@ -15,7 +15,7 @@ from elenas_jax.evaluation.examples import Stored, measure
 from elenas_jax.evaluation.network_training import compile_network, fit
 from elenas_jax.evaluation.recipes import Course, Recipe
 from elenas_jax.evaluation.training import canonical_digest, weights_key
-from elenas_jax.experiment.archive import best_block
+from elenas_jax.experiment.archive import best_block, export_rows
 from elenas_jax.experiment.retrain_best import joined, last_line, retrain_best
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError, read_json, run_dir, write_json
@@ -92,6 +92,22 @@ def test_other_ranks_and_epochs(run):
     assert "rank 2 of run" in last_line(second) and "none" in last_line(second | {"test": [None]})
 
 
+def test_a_start_is_retrained_as_any_other_candidate(run, tmp_path):
+    evolution = {"name": "evolution", "population_size": 2, "batch_size": 2, "start": "starts"}
+    search(tmp_path, generations=2, strategy=evolution)
+    large = retrain_best(tmp_path, start="large", epochs=1)
+    rows = [row for row in export_rows(tmp_path) if json.loads(row["candidate"]) == [4, 2, 0]]
+    assert large["hash"] == rows[0]["hash"] and large["score"] == rows[0]["score"]
+    assert large["valid"] == json.loads(rows[0]["metrics"])["toy_data"]
+    assert large["parameters"] == (4 * 4 + 4) + (4 * 4 + 4) + (4 * 3 + 3)
+    assert (large["rank"], large["start"]) == (None, "large")
+    assert last_line(large).startswith(f"toy_data: large of {tmp_path.name}, ")
+    with pytest.raises(ConfigError, match="did not start from 'wide'; it started from small, large"):
+        retrain_best(tmp_path, start="wide")
+    with pytest.raises(ConfigError, match="has not evaluated large"):
+        retrain_best(run, start="large")
+
+
 def test_mistakes(run, tmp_path):
     with pytest.raises(ConfigError, match="no valid candidate of rank 99; 1 is the best"):
         retrain_best(run, rank=99)
@@ -122,6 +138,8 @@ def test_the_command(tmp_path):
     done = call(f"--run_dir={tmp_path}", "--json=nowhere/test.json")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"--json=nowhere/test.json: there is no folder {tmp_path / 'nowhere'}." in done.stderr
+    done = call(f"--run_dir={tmp_path}", "--rank=1", "--start=transformer")
+    assert done.returncode == 2 and "--start=transformer --rank=1: give one of the two." in done.stderr
     done = call("--rank=0")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "rank" in done.stderr
 
