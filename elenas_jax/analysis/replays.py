@@ -24,18 +24,22 @@ class Panel(NamedTuple):
     curves: Mapping[str, np.ndarray]  # [S, n] best score so far by strategy, S seeds; NaN before the first
 
 
-def replay_figure(panels: Sequence[Panel], optimum: float | None, title: str) -> Figure:
-    """Draws means over seeds with 95% confidence bands of the mean.
+def replay_figure(
+    panels: Sequence[Panel], optimum: float | None, title: str, label: str = "Best score so far (no unit)"
+) -> Figure:
+    """Draws means over seeds with 95% confidence bands of the mean; a single seed has no band.
 
     Args:
       panels: side by side.
       optimum: best score there is, mean over seeds, where it is known.
       title: of the figure.
+      label: of what is drawn.
     """
     figure = Figure(figsize=(7.2 if len(panels) == 1 else 11.0, 4.2), layout="constrained")
     figure.suptitle(title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, optimum)
+        axes.set_ylabel(label)
     return figure
 
 
@@ -43,22 +47,28 @@ def _draw(axes: Axes, panel: Panel, optimum: float | None) -> None:
     x = panel.x
     for place, (name, values) in enumerate(panel.curves.items()):
         mean = values.mean(axis=0)
-        half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
         axes.plot(x, mean, color=colour, label=name, marker=mark, markevery=max(1, len(x) // 8))
-        axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+        if len(values) > 1:
+            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+            axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
     if optimum is not None:
         axes.axhline(optimum, color="#5f6670", linestyle="--", linewidth=1, label="best of the table")
     axes.set_xlabel(panel.label)
-    axes.set_ylabel("Best score so far (no unit)")
     axes.legend(loc="lower right")
 
 
-def write_replay_figure(path: Path, panels: Sequence[Panel], optimum: float | None, title: str) -> None:
+def write_replay_figure(
+    path: Path,
+    panels: Sequence[Panel],
+    optimum: float | None,
+    title: str,
+    label: str = "Best score so far (no unit)",
+) -> None:
     """Writes `replay_figure` to a .png or .svg file."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = replay_figure(panels, optimum, title)
+        figure = replay_figure(panels, optimum, title, label)
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(drawn, format=path.suffix[1:], dpi=160, metadata=metadata)
     path.write_bytes(drawn.getvalue())
