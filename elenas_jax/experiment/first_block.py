@@ -68,7 +68,7 @@ def search_for(
             candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
         verdict = judge[0](candidates)
         result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
-        result["seconds"] = round(before + time.perf_counter() - started, 1)
+        result["seconds"] = round(before + time.perf_counter() - started, 3)
         if verdict:
             graph = json.loads(verdict.row.candidate)
             space = build_space(config, build_tasks(config))
