@@ -31,7 +31,7 @@ from elenas_jax.spaces.elenas_sampling import make_choices
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, PyTree, SearchSpace, Strategy
 
 GENERATIONS = 16  # between two returns to the host
-MOST_DRAWS = 100  # for each evaluation wanted, before a search is taken to have no more to find
+MOST_DRAWS = 300  # for each evaluation wanted, before a search is taken to have no more to find
 _DTYPES = (np.float32, np.float32, np.int32, np.int32, np.float32, np.int32, np.float32)  # of Evaluation
 _MISSING = np.iinfo(np.int32).min
 
