@@ -2,7 +2,7 @@ r"""Replays strategies against a table of trainings: how good the best block is 
 
   python scripts/replay_table.py --strategies=random_search,evolution --seeds=0..99
   python scripts/replay_table.py --strategies=random_search,evolution,reinforce --seeds=0..19 \
-      --evaluations=150 --plot=replays.png --json=replays.json
+      --evaluations=150 --plot=docs/replays.png --results=results/replays.json
   python scripts/replay_table.py --table=some.json --seeds=0..9 --evaluations=10
 
 An evaluation is a valid block that was not met before; all strategies have as many. The search with
@@ -26,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.elenas import table as recipe
 from elenas_jax.analysis.replays import Panel, write_replay_figure
+from elenas_jax.analysis.results import make_result, write_result
 from elenas_jax.analysis.tables import Table, show
+from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.flags import check_writable, parse_flags, parse_seeds
 from elenas_jax.experiment.replay import Ground, make_ground, replay, summarise
@@ -42,6 +44,11 @@ _SEEDS = flags.DEFINE_string("seeds", "0..99", "Seeds, 0..99 or 0,3,5; at least 
 _EVALUATIONS = flags.DEFINE_integer("evaluations", 150, "Evaluations of each search.", lower_bound=4)
 _PLOT = flags.DEFINE_string("plot", None, "Also draw the curves: a file that ends in .png or .svg.")
 _JSON = flags.DEFINE_string("json", None, "Also write what is printed, and the curves, to this file.")
+_RESULTS = flags.DEFINE_string("results", None, "Also write the table to this file, in the form of results/.")
+
+_NOTE = """Best score so far, mean ± half of its 95% confidence interval; regret against the best of the
+table, and rank of the block handed over, the best is 1, means over seeds. Draws are candidates proposed
+until then, valid or not, new or not."""
 
 
 def check_flags() -> list[int]:
@@ -51,7 +58,7 @@ def check_flags() -> list[int]:
         raise ConfigError(f"--seeds={_SEEDS.value}: single seeds are not compared.")
     if len(set(_STRATEGIES.value)) < len(_STRATEGIES.value) or not _STRATEGIES.value:
         raise ConfigError(f"--strategies={','.join(_STRATEGIES.value)}: name each strategy once.")
-    for name, value in (("plot", _PLOT.value), ("json", _JSON.value)):
+    for name, value in (("plot", _PLOT.value), ("json", _JSON.value), ("results", _RESULTS.value)):
         check_writable(name, value)
     if _PLOT.value and Path(_PLOT.value).suffix not in (".png", ".svg"):
         raise ConfigError(f"--plot={_PLOT.value}: it must end in .png or .svg.")
@@ -106,6 +113,18 @@ def main(_: list[str]) -> None:
         if _JSON.value:
             settings = {"table": ground.table.digest, "seeds": seeds, "evaluations": num, "optimum": optimum}
             write_json(Path(_JSON.value), settings | {"strategies": found})
+        if _RESULTS.value:
+            result = make_result(
+                title=title,
+                columns=("strategy", *columns),
+                rows=lines,
+                note=_NOTE,
+                cores=parallel.usable_cores(),
+                devices=parallel.describe_devices(1),
+                seeds={"there": len(seeds), "planned": len(seeds)},
+                config={name: config["strategy"] for name, config in configs.items()},
+            )
+            write_result(Path(_RESULTS.value), result)
         if _PLOT.value:
             panel = Panel("Evaluations (different blocks)", np.arange(1, num + 1), curves)
             write_replay_figure(Path(_PLOT.value), [panel], optimum, text)
