@@ -101,6 +101,7 @@ def main(_: list[str]) -> None:
             except ValueError as error:  # budgets would be unequal
                 raise ConfigError(f"{name}: {error}") from error
             seconds = (time.perf_counter() - started) / len(seeds)
+            console.print(f"{name}: {len(seeds)} searches in {seconds * len(seeds):.0f} s", soft_wrap=True)
             rows = [summarise(made, ground, seeds, mark) for mark in marks]
             cells = [f"{row['mean']:.4f} ± {row['interval']:.4f}" for row in rows]
             last = rows[-1]
