@@ -6,7 +6,8 @@ r"""Retrains the best candidate of a search on training and validation data, and
 
 For searches whose candidates are trained one by one on a data set (evaluator.name is "individual"). Epochs
 are evaluator.eval_epochs of the run's config unless --epochs says otherwise. The last line names parameters
-and test metric; --json is a file for all of it.
+and test metric; --json is a file for all of it. Killed, it goes on from the last finished epoch when called
+again.
 """
 
 import sys
@@ -44,11 +45,11 @@ def main(_: list[str]) -> None:
         check_writable("json", _JSON.value)  # better known now than after the training
         configure_devices(1)
 
-        def on_seed(done: int) -> None:
-            console.print(f"trained {done} of {len(seeds)}")
+        def on_epoch(seed: int, done: int, epochs: int) -> None:
+            console.print(f"seed {seed}: epoch {done} of {epochs}")
 
         result = retrain_best(
-            _RUN_DIR.value, _RANK.value, seeds, start=_START.value, epochs=_EPOCHS.value, on_seed=on_seed
+            _RUN_DIR.value, _RANK.value, seeds, start=_START.value, epochs=_EPOCHS.value, on_epoch=on_epoch
         )
         console.print(last_line(result), soft_wrap=True)
         if _JSON.value:

@@ -151,8 +151,11 @@ def fit(
     key: jax.Array,
     replicate: int,
     seconds: float = math.inf,
+    *,
+    begun: tuple[int, TrainState] | None = None,
+    on_epoch: Callable[[int, TrainState], None] = lambda done, state: None,
 ) -> Fitted:
-    """Trains a network from the start.
+    """Trains a network, from the start or on from an epoch of an earlier call.
 
     A loss that is not finite ends the training; what counts then is the last epoch that was finished.
     Nothing is measured on the way unless the recipe has patience.
@@ -165,19 +168,26 @@ def fit(
       key: of the weights.
       replicate: of the data.
       seconds: from now on, after which the training is given up; looked at between segments.
+      begun: what `on_epoch` was told, with a recipe without patience: to go on from.
+      on_epoch: told the number of finished epochs and the state after them.
     """
     started = time.perf_counter()
-    state, kept = program.init(key), None
+    if begun and recipe.patience:
+        raise ValueError(f"patience is {recipe.patience}; only trainings without it go on from an epoch.")
+    first, kept = begun or (0, None)
+    state = program.init(key) if kept is None else kept
     train_key = jax.random.fold_in(key, TRAIN_KEY)
     best, waited = -math.inf, 0
-    for epoch, rate in enumerate(learning_rates(recipe, course.epochs).tolist()):
+    rates = learning_rates(recipe, course.epochs).tolist()
+    for epoch in range(first, course.epochs):
         for segment in examples.segments(replicate, epoch, course.steps):
-            state = program.advance(state, segment, rate, train_key)
+            state = program.advance(state, segment, rates[epoch], train_key)
             if not state.finite:
                 return Fitted(kept, DIVERGED if kept is None else OK, int(state.step))
             if time.perf_counter() - started > seconds:
                 return Fitted(kept, TIMED_OUT, int(state.step))
         kept = state
+        on_epoch(epoch + 1, state)
         if recipe.patience:
             metric = measure_network(program, state, examples, replicate)
             best, waited = (metric, 0) if metric > best else (best, waited + 1)

@@ -2,10 +2,13 @@
 
 So also an architecture that the search started from, to compare with. For runs of the individual evaluator
 on a data set: its recipe, with `evaluator.eval_epochs` epochs. Test data are read after the last training,
-and nothing is chosen by them.
+and nothing is chosen by them. Killed, it goes on from the last finished epoch when called again: until all is
+done, trainings are kept in `retrained` of the run folder.
 """
 
+import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +18,13 @@ import jax
 import numpy as np
 
 from elenas_jax.evaluation.examples import Stored, batches_of, measure
-from elenas_jax.evaluation.network_training import Fitted, NetworkProgram, compile_network, fit
+from elenas_jax.evaluation.network_training import Fitted, NetworkProgram, TrainState, compile_network, fit
 from elenas_jax.evaluation.recipes import Recipe, make_course
 from elenas_jax.evaluation.training import canonical_digest, weights_key
 from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import best_block, block_of_hash
 from elenas_jax.experiment.build import build_recipe, build_space, build_tasks
+from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.experiment.config import INDIVIDUAL_NAME, check_config
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.tasks.records import Split
@@ -34,7 +38,7 @@ def retrain_best(
     *,
     start: str = "",
     epochs: int | None = None,
-    on_seed: Callable[[int], None] = lambda done: None,
+    on_epoch: Callable[[int, int, int], None] = lambda seed, done, epochs: None,
 ) -> dict[str, Any]:
     """Retrains and tests a candidate of the run at `path`, or one of its starts.
 
@@ -44,7 +48,7 @@ def retrain_best(
       start: one of `space.seeds` of the run's config, which is retrained instead.
       seeds: replicates of weights and order of examples, a training each.
       epochs: of a training; None is `evaluator.eval_epochs` of the run's config.
-      on_seed: told how many trainings are done.
+      on_epoch: told the seed, how many epochs of its training are done, and of how many.
 
     Returns:
       JSON-able: run, rank (None of a start), start, hash, text, task, data, metric (its name), test (a number
@@ -72,11 +76,17 @@ def retrain_best(
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
     program = compile_network(space.build(candidate, task), examples, recipe)
-    trained = []
-    for seed in seeds:
-        trained.append(_train(program, examples, recipe, config["seed"], digest, seed))
-        on_seed(len(trained))
-    test = dataset.load_test()
+    folder = files.run_dir(path).path / "retrained" / f"{digest}_{recipe.epochs}"
+    with files.locked(files.run_dir(folder)):
+        trained = [
+            _train(program, examples, recipe, config["seed"], digest, seed, folder / f"seed_{seed}", on_epoch)
+            for seed in seeds
+        ]
+        test = dataset.load_test()
+        metrics = [_test(program, fitted, test, examples) for fitted in trained]
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # others may be there
+        folder.parent.rmdir()
     return {
         "run": Path(path).name,
         "rank": None if start else rank,
@@ -86,7 +96,7 @@ def retrain_best(
         "task": task.name,
         "data": dataset.note,
         "metric": task.metric,
-        "test": [_test(program, fitted, test, examples) for fitted in trained],
+        "test": metrics,
         "parameters": program.parameters,
         "epochs": recipe.epochs,
         "examples": len(train.inputs),
@@ -159,10 +169,27 @@ def last_line(result: Mapping[str, Any]) -> str:
 
 
 def _train(
-    program: NetworkProgram, examples: Stored, recipe: Recipe, run_seed: int, digest: str, seed: int
+    program: NetworkProgram,
+    examples: Stored,
+    recipe: Recipe,
+    run_seed: int,
+    digest: str,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[int, int, int], None],
 ) -> Fitted:
+    """Trains with a seed, or goes on with it."""
     key = weights_key(jax.random.key(run_seed), digest, seed)
-    return fit(program, examples, recipe, make_course(recipe, 1.0, examples.steps_per_epoch), key, seed)
+    course = make_course(recipe, 1.0, examples.steps_per_epoch)
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        newest = checkpoints.newest()
+        begun = None if newest is None else (newest, checkpoints.restore(newest, program.init(key)))
+
+        def keep(done: int, state: TrainState) -> None:
+            checkpoints.save(done, state)
+            on_epoch(seed, done, course.epochs)
+
+        return fit(program, examples, recipe, course, key, seed, begun=begun, on_epoch=keep)
 
 
 def _test(program: NetworkProgram, fitted: Fitted, test: Split, examples: Stored) -> float | None:

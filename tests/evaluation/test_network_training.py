@@ -110,6 +110,8 @@ def test_patience(examples, monkeypatch):
     fitted = fit(compiled(examples), examples, recipe, Course(9, 3), KEY, 0)
     assert fitted.steps == 4 * 3 and int(fitted.state.step) == 12  # the last epoch counts, not the best
     assert next(metrics) == 0.9
+    with pytest.raises(ValueError, match="patience is 2; only trainings without it"):
+        fit(compiled(examples), examples, recipe, Course(9, 3), KEY, 0, begun=(1, fitted.state))
 
 
 def test_time_runs_out(examples):

@@ -58,8 +58,9 @@ def test_nothing_else_reads_test_data():
 
 def test_the_best_is_trained_on_training_and_validation_data_and_tested_once(run):
     before, done = toy.Trap.reads, []
-    result = retrain_best(run, seeds=[0, 3], on_seed=done.append)
-    assert toy.Trap.reads == before + 1 and done == [1, 2]
+    result = retrain_best(run, seeds=[0, 3], on_epoch=lambda *told: done.append(told))
+    assert toy.Trap.reads == before + 1
+    assert done == [(seed, epoch, 3) for seed in (0, 3) for epoch in (1, 2, 3)]
     best = best_block(run)
     for key in ("hash", "score", "text"):
         assert result[key] == best[key]
@@ -82,6 +83,24 @@ def test_the_best_is_trained_on_training_and_validation_data_and_tested_once(run
         outputs = np.concatenate([program.outputs_of(state, part) for part in np.split(padded, 2)])
         batches = iter([(test.inputs, test.targets)])
         assert measure(lambda _, outputs=outputs: outputs[:20], batches, examples.metric) == found
+
+
+def test_a_killed_retraining_goes_on_to_the_same_result(run):
+    whole, told = retrain_best(run, seeds=[0, 1]), []
+
+    def stop_or_tell(*epoch):
+        told.append(epoch)
+        if epoch == (1, 2, 3) and told.count(epoch) == 1:
+            raise KeyboardInterrupt
+
+    before = toy.Trap.reads
+    with pytest.raises(KeyboardInterrupt):
+        retrain_best(run, seeds=[0, 1], on_epoch=stop_or_tell)
+    assert toy.Trap.reads == before and (run / "retrained").is_dir()
+    again = retrain_best(run, seeds=[0, 1], on_epoch=stop_or_tell)
+    assert told == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
+    assert again | {"seconds": 0} == whole | {"seconds": 0}
+    assert not (run / "retrained").exists()
 
 
 def test_other_ranks_and_epochs(run):
