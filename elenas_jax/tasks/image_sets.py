@@ -24,11 +24,17 @@ class Layout(NamedTuple):
     num_outputs: int
     kind: str = "classes"  # [N] whole numbers; or "labels", [N, O] of 0 and 1; or "numbers", [N, ...]
     padding: int = 0  # zeros on each side after standardising
+    metric: str = ""  # a key of METRICS; nothing is the usual one of the kind
 
     @property
     def in_shape(self) -> tuple[int, ...]:
         """The shape that a network gets."""
         return self.shape[:1] + tuple(size + 2 * self.padding for size in self.shape[1:])
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is a target for each pixel."""
+        return self.kind != "classes" and self.num_outputs == math.prod(self.shape[1:])
 
 
 _LOSSES = {"classes": "categorical", "labels": "binary", "numbers": "squared"}
@@ -37,7 +43,7 @@ _METRICS = {"classes": "accuracy", "labels": "roc_auc", "numbers": "r2"}
 
 def loss_and_metric(layout: Layout) -> tuple[str, str]:
     """Returns the names of the loss that is minimised and of the metric that is reported."""
-    return _LOSSES[layout.kind], _METRICS[layout.kind]
+    return _LOSSES[layout.kind], layout.metric or _METRICS[layout.kind]
 
 
 class Sizes(NamedTuple):

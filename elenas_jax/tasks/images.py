@@ -37,7 +37,9 @@ from elenas_jax.types import DataTask
 
 SYNTHETIC_SIZES = Sizes(512, 128, 128)
 HELD_OUT = 0.2  # of CIFAR's training images, for validation
-_UNTRAINED = {"labels": 0.5, "numbers": 0.0}  # mean ROC-AUC, r2
+# Metrics of networks that have learned nothing; the accuracy is that of a choice by chance.
+_UNTRAINED = {"roc_auc": 0.5, "pixel_roc_auc": 0.5}
+_UNTRAINED |= dict.fromkeys(("mean_average_precision", "macro_f1", "r2", "one_minus_relative_l2"), 0.0)
 
 Maker = Callable[..., DataTask]
 Read = Callable[[str], Pair]
@@ -52,7 +54,7 @@ def _make(name: str, layout: Layout, reference: float, variant: str, load: Calla
         loss=loss,
         metric=metric,
         threshold=reference,
-        untrained=_UNTRAINED.get(layout.kind, 1 / max(1, layout.num_outputs)),
+        untrained=_UNTRAINED.get(metric, 1 / max(1, layout.num_outputs)),
         weight=1.0,
         variant=variant,
         load=load,

@@ -1,7 +1,8 @@
 """Stand-ins for image data sets: generated, of any layout, learnable, for tests without data files.
 
 An image is noise plus patterns: that of its class, those of its labels, or, of numbers to predict, each
-pattern as strong as one of the numbers. The patterns are drawn once for all splits.
+pattern as strong as one of the numbers. The patterns are drawn once for all splits. With a target for each
+pixel an image is noise plus a pattern of its own, whose values, or their signs, are the targets.
 """
 
 import math
@@ -23,6 +24,8 @@ def synthetic_pair(layout: Layout, split: str, count: int, seed: int) -> Pair:
       count: N.
       seed: of patterns and examples.
     """
+    if layout.is_dense:
+        return _dense_pair(layout, np.random.default_rng((seed, SPLITS.index(split))), count)
     patterns = _patterns(layout.num_outputs, layout.shape, np.random.default_rng((seed, len(SPLITS))))
     rng = np.random.default_rng((seed, SPLITS.index(split)))
     targets: np.ndarray
@@ -36,8 +39,19 @@ def synthetic_pair(layout: Layout, split: str, count: int, seed: int) -> Pair:
         weights = rng.normal(size=(count, layout.num_outputs))
         targets = weights.astype(np.float32)
         signal = np.tensordot(weights, patterns, axes=1) / math.sqrt(layout.num_outputs)
-    noise = rng.normal(scale=_NOISE, size=(count, *layout.shape))
-    return np.clip(128 + _STRENGTH * signal + noise, 0, 255).astype(np.uint8), targets
+    return _images(signal, rng), targets
+
+
+def _dense_pair(layout: Layout, rng: np.random.Generator, count: int) -> Pair:
+    signal = _patterns(count, (1, *layout.shape[1:]), rng)
+    targets = signal[:, 0] > 0 if layout.kind == "labels" else signal[:, 0]
+    images = _images(np.broadcast_to(signal, (count, *layout.shape)), rng)
+    return images, targets.astype(np.uint8 if layout.kind == "labels" else np.float32)
+
+
+def _images(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.normal(scale=_NOISE, size=signal.shape)
+    return np.clip(128 + _STRENGTH * signal + noise, 0, 255).astype(np.uint8)
 
 
 def _patterns(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

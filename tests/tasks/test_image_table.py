@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elenas_jax.tasks.image_sets import Layout, Sizes
+from elenas_jax.tasks.image_sets import Layout, Sizes, loss_and_metric
 from elenas_jax.tasks.image_table import IMAGE_SETS, count_outputs, read_official
 from elenas_jax.tasks.records import DataError
 from tests.tasks.image_files import write_arrays
@@ -27,6 +27,27 @@ def test_published_shapes_and_sizes():
     for name, row in expected.items():
         layout = IMAGE_SETS[name].layout
         assert (layout.in_shape, layout.num_outputs, sum(IMAGE_SETS[name].sizes)) == row
+
+
+def test_shapes_sizes_and_metrics_of_nas_bench_360():
+    """Section 3.3 of the specification; PSICOV is not there."""
+    expected = {
+        "cifar100": ((3, 32, 32), 100, (40_000, 10_000, 10_000), "accuracy"),
+        "spherical": ((3, 60, 60), 100, (40_000, 10_000, 10_000), "accuracy"),
+        "ninapro": ((1, 16, 52), 18, (2_638, 659, 659), "accuracy"),
+        "fsd50k": ((1, 101, 96), 200, (36_796, 4_170, 10_231), "mean_average_precision"),
+        "darcy": ((1, 85, 85), 85 * 85, (900, 100, 100), "one_minus_relative_l2"),
+        "cosmic": ((1, 128, 128), 128 * 128, (4_347, 483, 420), "pixel_roc_auc"),
+        "ecg": ((1, 1000), 4, (261_740, 33_281, 33_494), "macro_f1"),
+        "satellite": ((1, 46), 24, (800_000, 100_000, 100_000), "accuracy"),
+        "deepsea": ((4, 1000), 36, (71_753, 2_490, 149_400), "roc_auc"),
+    }
+    for name, row in expected.items():
+        layout = IMAGE_SETS[name].layout
+        assert (layout.in_shape, layout.num_outputs, IMAGE_SETS[name].sizes) == row[:3]
+        assert loss_and_metric(layout)[1] == row[3]
+        assert layout.is_dense == (name in ("darcy", "cosmic"))
+    assert sum(IMAGE_SETS["fsd50k"].sizes) == 51_197
 
 
 @pytest.mark.parametrize("counts", [(8, 4, 3), (7, 5, 3)])

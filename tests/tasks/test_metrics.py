@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from elenas_jax.tasks.metrics import METRICS, accuracy, perplexity, r2, roc_auc
+from elenas_jax.tasks.metrics import (
+    METRICS,
+    accuracy,
+    macro_f1,
+    mean_average_precision,
+    one_minus_relative_l2,
+    perplexity,
+    pixel_roc_auc,
+    r2,
+    roc_auc,
+)
 
 NAN = float("nan")
 
@@ -43,6 +53,52 @@ def test_roc_auc_ignores_outputs_where_nothing_was_measured():
     targets = np.array([[1.0], [0.0], [NAN]])
     assert roc_auc(np.array([[2.0], [1.0], [NAN]]), targets) == 1.0
     assert roc_auc(np.array([[2.0], [NAN], [1.0]]), targets) == 0.0
+
+
+def test_pixels_are_ranked_together():
+    outputs = np.array([[0.1, 0.4], [0.35, 0.8]])
+    assert pixel_roc_auc(outputs, np.array([[0.0, 0.0], [1.0, 1.0]])) == 0.75
+    assert np.isnan(pixel_roc_auc(outputs, np.ones((2, 2))))
+
+
+@pytest.mark.parametrize("num_levels", [2, 5, 1000])
+def test_average_precision_is_that_of_all_positives(num_levels):
+    rng = np.random.default_rng(num_levels)
+    outputs = rng.integers(num_levels, size=(40, 3)).astype(np.float32)
+    targets = (rng.random((40, 3)) < 0.3).astype(np.float64)
+    precisions = [
+        [targets[outputs[:, c] >= score, c].mean() for score in outputs[targets[:, c] == 1, c]]
+        for c in range(3)
+    ]
+    expected = np.mean([np.mean(each) for each in precisions])
+    np.testing.assert_allclose(mean_average_precision(outputs, targets), expected, rtol=1e-12)
+    # A column without a positive does not count.
+    wider = np.c_[outputs, outputs[:, :1]], np.c_[targets, np.zeros(40)]
+    np.testing.assert_allclose(mean_average_precision(*wider), expected, rtol=1e-12)
+    assert np.isnan(mean_average_precision(outputs, np.zeros((40, 3))))
+
+
+def test_average_precision_by_hand():
+    outputs = np.array([[0.1], [0.4], [0.35], [0.8]])
+    targets = np.array([[0.0], [0.0], [1.0], [1.0]])
+    np.testing.assert_allclose(mean_average_precision(outputs, targets), (1 + 2 / 3) / 2)
+
+
+def test_f1_by_hand():
+    targets = np.eye(4)[[0, 0, 1, 2, 2]]  # the class 3 is nowhere
+    outputs = np.eye(4)[[0, 1, 1, 1, 2]]
+    outputs[4] = NAN
+    # 0: one of one predicted, of two. 1: one of three, of one. 2: none predicted, of two.
+    np.testing.assert_allclose(macro_f1(outputs, targets), (2 / 3 + 2 / 4 + 0) / 3)
+    assert macro_f1(targets, targets) == 1.0
+
+
+def test_relative_l2_by_hand():
+    targets = np.array([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]])  # the last has no size
+    outputs = np.array([[3.0, 3.0], [0.0, 2.0], [9.0, 9.0]])
+    np.testing.assert_allclose(one_minus_relative_l2(outputs, targets), 1 - (1 / 5 + 0) / 2)
+    assert one_minus_relative_l2(np.zeros((3, 2)), targets) == 0.0
+    assert np.isnan(one_minus_relative_l2(outputs[2:], targets[2:]))
 
 
 def test_accuracy():

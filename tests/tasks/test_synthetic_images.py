@@ -13,7 +13,10 @@ def test_shapes_are_those_of_the_set(name):
     layout = IMAGE_SETS[name].layout
     images, targets = synthetic_pair(layout, "train", 7, seed=0)
     assert images.shape == (7, *layout.shape) and images.dtype == np.uint8
-    assert targets.shape == ((7,) if layout.kind == "classes" else (7, layout.num_outputs))
+    if layout.is_dense:
+        assert targets.shape == (7, *layout.shape[1:])
+    else:
+        assert targets.shape == ((7,) if layout.kind == "classes" else (7, layout.num_outputs))
 
 
 def fit(layout, seed=0):
@@ -35,6 +38,16 @@ def test_classes_labels_and_numbers_can_be_learned():
     assert ((outputs > 0.5) == targets).mean() > 0.8
     outputs, targets = fit(Layout((2, 40), 3, "numbers"))
     assert np.square(outputs - targets).mean() < 0.5 * np.square(targets).mean()
+
+
+@pytest.mark.parametrize("kind", ["labels", "numbers"])
+def test_pixels_can_be_learned(kind):
+    images, targets = synthetic_pair(Layout((1, 12, 8), 96, kind), "train", 30, 0)
+    assert targets.shape == (30, 12, 8)
+    # Every pixel tells its own target, but for the noise.
+    grey, wanted = images[:, 0] / 128.0 - 1, targets.astype(float)
+    assert np.corrcoef(grey.ravel(), wanted.ravel())[0, 1] > 0.5
+    assert kind == "numbers" or set(np.unique(targets)) == {0, 1}
 
 
 def test_seed_and_split_decide():
