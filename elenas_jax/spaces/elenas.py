@@ -163,11 +163,12 @@ def make_elenas(
             del train, key
             return interpret(program, params, inputs)[:, -1], state
 
+        on_host = jax.tree.map(np.asarray, program)  # where counting compiles nothing
         return Network(
             init=lambda key: (init_params(key, program), {}),
             apply=apply,
-            parameters=int(num_parameters(program)),
-            flops=float(num_flops(program, task.time_steps)),
+            parameters=int(num_parameters(on_host)),
+            flops=float(num_flops(on_host, task.time_steps)),
         )
 
     return SearchSpace(
