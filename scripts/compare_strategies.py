@@ -70,7 +70,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "discount": 1.0,
         "max_gradient_norm": 1.0,
-        "exploration": 0.05,
+        "exploration": 0.1,
+        "entropy_weight": 0.3,  # with 0.01 it settles before 300 evaluations
         "width": 32,
     },
 }
