@@ -7,7 +7,7 @@ r"""Puts searches for whole networks into a table and a figure: best on validati
 Each folder is a run of scripts/search.py, or holds one for each seed. Test data are what
 scripts/retrain_best.py wrote into the run folder, as test.json or, for what a search started from,
 test_NAME.json. Searches that differ in their task, their evaluator or their number of evaluations, and those
-that have not ended, are refused.
+that have not ended, are refused; so is a test of another candidate than the best.
 """
 
 import sys
@@ -30,8 +30,9 @@ _PLOT = flags.DEFINE_string("plot", None, "Also draw the curves: a file that end
 _RESULTS = flags.DEFINE_string("results", None, "Also write the table to this file, in the form of results/.")
 
 _NOTE = """Metrics in percent; mean ± standard deviation over seeds. Validation is that of the search, which
-chose by it; test is after one retraining on training and validation data, for more epochs, read once.
-Images and minutes are those of a search, evaluations as many for each."""
+chose by it; test is after retraining on training and validation data together, and nothing was chosen by it.
+Trained candidates (a generation may end a little above the limit), images and minutes are those of a search;
+of one that was stopped and went on minutes are too few."""
 
 
 def main(_: list[str]) -> None:

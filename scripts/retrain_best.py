@@ -12,6 +12,7 @@ again.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from rich.console import Console
@@ -48,12 +49,20 @@ def main(_: list[str]) -> None:
         def on_epoch(seed: int, done: int, epochs: int) -> None:
             console.print(f"seed {seed}: epoch {done} of {epochs}")
 
-        result = retrain_best(
-            _RUN_DIR.value, _RANK.value, seeds, start=_START.value, epochs=_EPOCHS.value, on_epoch=on_epoch
+        def on_result(result: dict[str, Any]) -> None:
+            console.print(last_line(result), soft_wrap=True)
+            if _JSON.value:
+                write_json(Path(_JSON.value), result)
+
+        retrain_best(
+            _RUN_DIR.value,
+            _RANK.value,
+            seeds,
+            start=_START.value,
+            epochs=_EPOCHS.value,
+            on_epoch=on_epoch,
+            on_result=on_result,
         )
-        console.print(last_line(result), soft_wrap=True)
-        if _JSON.value:
-            write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":

@@ -11,31 +11,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elenas_jax.analysis.load import candidates, load_runs, read_object
+from elenas_jax.analysis.load import Run, candidates, load_runs, read_object
 from elenas_jax.analysis.replays import Panel
 from elenas_jax.experiment.run_dir import RunError
 
 NUM_POINTS = 200  # of a curve
-_SHARED = ("ladder", "tasks", "evaluator", "evaluations")  # sections that searches must have in common
-_HOW = ("workers", "memory_gib")  # settings of the evaluator that change no result
+_SHARED = ("ladder", "tasks", "evaluator", "evaluations")  # of the config: searches must have them in common
+_OF_TESTS = ("eval_epochs",)  # settings of the evaluator that a search does not use
 
 
 class Evaluated(NamedTuple):
     """The trainings of one run, in their order; n of them, G generations."""
 
-    seed: int
     values: np.ndarray  # [n] metric on validation data, NaN of a training that failed
     images: np.ndarray  # [n] examples trained on so far, this training's with them
     seconds: np.ndarray  # [G] since the start, at the end of each generation
     best: np.ndarray  # [G] best metric by then, NaN before the first
-    tested: list[dict[str, Any]]  # what retrain_best.py wrote
+    chosen: float  # metric of the best candidate, as `load_run` ranks them
+    was_stopped: bool  # so that its seconds are too few
+    tested: list[dict[str, Any]]  # what retrain_best.py wrote, of the best and of starts
 
 
 class Search(NamedTuple):
     """A search, with some seeds."""
 
     name: str
-    config: Mapping[str, Any]  # of the first seed
+    config: Mapping[str, Any]
     runs: list[Evaluated]
 
 
@@ -43,18 +44,15 @@ def load_network_searches(paths: Sequence[Path]) -> list[Search]:
     """Loads searches that are to be compared, each a run folder or a folder of folders `seed_0`, ...
 
     Raises:
-      RunError: if one cannot be read, is not of the individual evaluator, has not trained as many candidates
-        as its config says, or differs from the first in its task, its evaluator or its budget;
-        if tests differ in theirs.
+      RunError: if one cannot be read, is not of the individual evaluator, has no limit of evaluations or has
+        not reached it, or differs from the first in its task, its evaluator or that limit; if tests are of
+        another candidate than the best, or differ in epochs.
     """
     searches = [_load_search(path) for path in paths]
+    if len({one.name for one in searches}) < len(searches):
+        raise RunError("Two searches have the same name: the last part of their paths must tell them apart.")
     for one in searches:
-        for section in _SHARED:
-            if _comparable(one.config, section) != _comparable(searches[0].config, section):
-                raise RunError(
-                    f"{one.name} and {searches[0].name} differ in {section!r} of their configs: "
-                    "they are not to be compared."
-                )
+        _check_comparable(one.name, one.config, searches[0].config)
     epochs = sorted({found["epochs"] for one in searches for run in one.runs for found in run.tested})
     if len(epochs) > 1:
         raise RunError(
@@ -69,43 +67,74 @@ def _load_search(path: Path) -> Search:
     config = runs[0].config
     if config["evaluator"].get("name") != "individual" or len(runs[0].task_names) != 1:
         raise RunError(f"{path} is no search of networks on one data set (evaluator.name='individual').")
-    wanted, task = config["evaluations"], runs[0].task_names[0]
-    evaluated = []
-    for run in runs:
-        rows = [row for row in candidates(run) if row["is_new"]][:wanted]
-        if len(rows) < wanted:
-            raise RunError(f"{run.path} has trained {len(rows)} of {wanted} candidates: it has not ended.")
-        metrics = [row["metrics"].get(task) if row["status"] == 0 else None for row in rows]
-        values = np.array([np.nan if value is None else value for value in metrics], np.float64)
-        images = np.cumsum([row["train_steps"] for row in rows]) * config["evaluator"]["batch_size"]
-        place = np.array([row["generation"] for row in rows])
-        best = np.fmax.accumulate(values)
-        num_met = np.searchsorted(place, np.arange(place[-1] + 1), side="right")
-        evaluated.append(
-            Evaluated(
-                seed=run.seed or 0,
-                values=values,
-                images=images,
-                seconds=np.cumsum([row["seconds"] for row in run.generations])[: place[-1] + 1],
-                best=np.where(num_met > 0, best[np.maximum(num_met, 1) - 1], np.nan),
-                tested=[_load_test(file) for file in sorted(run.path.glob("test*.json"))],
-            )
+    if not config["evaluations"]:
+        raise RunError(
+            f"{path} has no limit of evaluations (its config says 0); searches are compared at equal numbers "
+            "of them: give all the same --config.evaluations."
         )
-    return Search(path.name, config, evaluated)
+    seeds = len(list(path.glob("seed_*")))
+    if len(runs) < seeds:
+        raise RunError(f"{path}: {seeds - len(runs)} of {seeds} seeds have not begun.")
+    for run in runs:
+        _check_comparable(str(run.path), run.config, config)
+    return Search(path.name, config, [_evaluated(run) for run in runs])
 
 
-def _load_test(file: Path) -> dict[str, Any]:
-    found = read_object(file)
-    if missing := {"start", "valid", "test", "parameters", "epochs"} - found.keys():
-        raise RunError(f"{file} lacks {', '.join(sorted(missing))}: it is not of retrain_best.py.")
-    return found
+def _check_comparable(name: str, config: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    for section in _SHARED:
+        ours, theirs = config.get(section), other.get(section)
+        if section == "evaluator":
+            ours, theirs = (
+                {key: value for key, value in each[section].items() if key not in _OF_TESTS}
+                for each in (config, other)
+            )
+        if ours != theirs:
+            raise RunError(
+                f"{name} differs in {section!r} of its config from what it is compared with: "
+                f"{ours}, not {theirs}."
+            )
 
 
-def _comparable(config: Mapping[str, Any], section: str) -> Any:
-    found = config.get(section)
-    if section == "evaluator":
-        return {name: value for name, value in config[section].items() if name not in _HOW}
-    return found
+def _evaluated(run: Run) -> Evaluated:
+    wanted, task = run.config["evaluations"], run.task_names[0]
+    rows = [row for row in candidates(run) if row["is_new"]]
+    if len(rows) < wanted:
+        raise RunError(f"{run.path} has trained {len(rows)} of {wanted} candidates: it has not ended.")
+    if not run.best or run.best[0]["metrics"][task] is None:
+        raise RunError(f"{run.path}: no training succeeded.")
+    largest = max(row["budget"] for row in rows)
+    metrics = [row["metrics"].get(task) if _counts(row, largest) else None for row in rows]
+    values = np.array([np.nan if value is None else value for value in metrics], np.float64)
+    place = np.array([row["generation"] for row in rows])
+    best = np.fmax.accumulate(values)
+    num_met = np.searchsorted(place, np.arange(place[-1] + 1), side="right")
+    return Evaluated(
+        values=values,
+        images=np.cumsum([row["train_steps"] for row in rows]) * run.config["evaluator"]["batch_size"],
+        seconds=np.cumsum([row["seconds"] for row in run.generations])[: place[-1] + 1],
+        best=np.where(num_met > 0, best[np.maximum(num_met, 1) - 1], np.nan),
+        chosen=run.best[0]["metrics"][task],
+        was_stopped=len(run.provenance.get("sessions", ())) > 1,
+        tested=_load_tests(run),
+    )
+
+
+def _counts(row: Mapping[str, Any], largest: int) -> bool:
+    return row["status"] == 0 and row["budget"] == largest
+
+
+def _load_tests(run: Run) -> list[dict[str, Any]]:
+    """Returns the tests of the best and of starts; those of other ranks are passed over."""
+    tests = []
+    for file in sorted(run.path.glob("test*.json")):
+        found = read_object(file)
+        if missing := {"start", "rank", "hash", "valid", "test", "parameters", "epochs"} - found.keys():
+            raise RunError(f"{file} lacks {', '.join(sorted(missing))}: it is not of retrain_best.py.")
+        if found["rank"] == 1 and found["hash"] != run.best[0]["hash"]:
+            raise RunError(f"{file} is of a candidate that is not the best any more: retrain the best again.")
+        if found["start"] or found["rank"] == 1:
+            tests.append(found)
+    return tests
 
 
 def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]]]:
@@ -114,38 +143,42 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
     Metrics are in percent. Over the seeds of a search they are mean ± standard deviation; of several
     trainings for the test, their mean counts.
     """
-    columns = ["search", "network", "parameters", "validation", "test", "images", "minutes", "seeds"]
+    columns = ["search", "network", "parameters", "validation", "test"]
+    columns += ["trained", "images", "minutes", "seeds"]
     rows = []
     for one in searches:
-        best = [float(np.nanmax(run.values)) for run in one.runs]
         tested = [found for run in one.runs for found in run.tested if not found["start"]]
+        minutes = f"{np.mean([run.seconds[-1] for run in one.runs]) / 60:.0f}"
         rows.append(
             [
                 one.name,
                 "best found",
                 tested[0]["parameters"] if len(tested) == 1 else None,
-                _spread(best),
+                _spread([run.chosen for run in one.runs]),
                 _tests(tested),
+                f"{np.mean([len(run.values) for run in one.runs]):.0f}",
                 f"{np.mean([run.images[-1] for run in one.runs]):,.0f}",
-                f"{np.mean([run.seconds[-1] for run in one.runs]) / 60:.0f}",
+                f"{minutes}, stopped" if any(run.was_stopped for run in one.runs) else minutes,
                 len(one.runs),
             ]
         )
         starts = [found for run in one.runs for found in run.tested if found["start"]]
         for name in dict.fromkeys(found["start"] for found in starts):
             same = [found for found in starts if found["start"] == name]
-            valid = _spread([found["valid"] for found in same])
-            rows.append([one.name, name, same[0]["parameters"], valid, _tests(same), None, None, len(same)])
+            valid = _spread([found["valid"] for found in same if found["valid"] is not None])
+            shown = [one.name, name, same[0]["parameters"], valid, _tests(same)]
+            rows.append([*shown, None, None, None, len(same)])
     return columns, rows
 
 
 def _tests(found: Sequence[Mapping[str, Any]]) -> str | None:
     means = [[value for value in one["test"] if value is not None] for one in found]
-    values = [float(np.mean(each)) for each in means if each]
-    return _spread(values) if values else None
+    return _spread([float(np.mean(each)) for each in means if each])
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> str | None:
+    if not values:
+        return None
     mean = f"{100 * np.mean(values):.1f}"
     return f"{mean} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the state after a generation's `tell`, on disk. The only module that knows Orbax.
+"""Checkpoints: states of searches and of trainings on disk. The only module that knows Orbax.
 
 A checkpoint is atomic (written beside, then renamed), the newest `NUM_KEPT` stay, and restoring
 gives the same bits. The leaves of a state are saved as one array of bytes, with their dtypes and
@@ -25,7 +25,7 @@ NUM_KEPT = 3
 
 
 class Checkpoints:
-    """The checkpoints of one run. A step is the number of generations that were told."""
+    """The checkpoints of one run. A step is the number of generations told, or of epochs or updates done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,9 +77,7 @@ class Checkpoints:
           RunError: if the checkpoint is damaged or belongs to another kind of state.
         """
         where = self.path / str(step)
-        advice = (
-            f"delete this folder to go on from the one before, its generations come out the same: {where}"
-        )
+        advice = f"delete this folder to go on from the one before, what follows comes out the same: {where}"
         args = ocp.args.Composite(state=ocp.args.ArrayRestore(), about=ocp.args.JsonRestore())
         leaves, structure = jax.tree.flatten(like)
         arrays = [_to_host(leaf) for leaf in leaves]

@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from elenas_jax.experiment.build import build_recipe, build_space, build_tasks
 from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.experiment.config import INDIVIDUAL_NAME, check_config
 from elenas_jax.experiment.rules import ConfigError
-from elenas_jax.tasks.records import Split
+from elenas_jax.tasks.records import Dataset, Split
 from elenas_jax.types import OK, DataTask, SearchSpace
 
 
@@ -39,6 +39,7 @@ def retrain_best(
     start: str = "",
     epochs: int | None = None,
     on_epoch: Callable[[int, int, int], None] = lambda seed, done, epochs: None,
+    on_result: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Retrains and tests a candidate of the run at `path`, or one of its starts.
 
@@ -49,14 +50,17 @@ def retrain_best(
       seeds: replicates of weights and order of examples, a training each.
       epochs: of a training; None is `evaluator.eval_epochs` of the run's config.
       on_epoch: told the seed, how many epochs of its training are done, and of how many.
+      on_result: told what is returned, before the trainings that were kept are deleted.
 
     Returns:
       JSON-able: run, rank (None of a start), start, hash, text, task, data, metric (its name), test (a number
-      a seed), parameters, epochs, examples, seeds, score and valid (the metric, in the search), seconds.
+      a seed), parameters, epochs, examples, seeds, score and valid (the metric, in the search), seconds (of
+      this call).
 
     Raises:
       ConfigError: if the run has no such candidate, or is of another evaluator or kind of task.
-      RunError: if the folder cannot be read.
+      RunError: if the folder cannot be read, another process retrains the candidate, or trainings that were
+        kept are of other data or settings.
     """
     started = time.perf_counter()
     config = stored_config(files.run_dir(path))
@@ -69,42 +73,69 @@ def retrain_best(
     candidate = space.from_json(json.loads(found["candidate"]))
     digest = canonical_digest(space.canonical(candidate))
     recipe = build_recipe(config)._replace(epochs=epochs or config["evaluator"]["eval_epochs"], patience=0)
-    try:
-        dataset = task.load()
-        train = joined(dataset.train, dataset.valid)
-        examples = Stored(task, dataset, jax.random.key(config["seed"]), recipe.batch_size, train)
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    program = compile_network(space.build(candidate, task), examples, recipe)
     folder = files.run_dir(path).path / "retrained" / f"{digest}_{recipe.epochs}"
     with files.locked(files.run_dir(folder)):
+        with _one_line():
+            dataset = task.load()
+            train = joined(dataset.train, dataset.valid)
+            examples = Stored(task, dataset, jax.random.key(config["seed"]), recipe.batch_size, train)
+        _check_same(folder / "about.json", _about(config, task, dataset, recipe))
+        program = compile_network(space.build(candidate, task), examples, recipe)
         trained = [
             _train(program, examples, recipe, config["seed"], digest, seed, folder / f"seed_{seed}", on_epoch)
             for seed in seeds
         ]
-        test = dataset.load_test()
-        metrics = [_test(program, fitted, test, examples) for fitted in trained]
-    shutil.rmtree(folder)
+        with _one_line():
+            test = dataset.load_test()
+        result = {
+            "run": Path(path).name,
+            "rank": None if start else rank,
+            "start": start,
+            "hash": found["hash"],
+            "text": found["text"],
+            "task": task.name,
+            "data": dataset.note,
+            "metric": task.metric,
+            "test": [_test(program, fitted, test, examples) for fitted in trained],
+            "parameters": program.parameters,
+            "epochs": recipe.epochs,
+            "examples": len(train.inputs),
+            "seeds": list(seeds),
+            "score": found["score"],
+            "valid": json.loads(found["metrics"])[task.name],
+            "seconds": time.perf_counter() - started,
+        }
+        on_result(result)
+        for seed in seeds:
+            shutil.rmtree(folder / f"seed_{seed}", ignore_errors=True)
+        if not any(folder.glob("seed_*")):
+            shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # others may be there
         folder.parent.rmdir()
-    return {
-        "run": Path(path).name,
-        "rank": None if start else rank,
-        "start": start,
-        "hash": found["hash"],
-        "text": found["text"],
-        "task": task.name,
-        "data": dataset.note,
-        "metric": task.metric,
-        "test": metrics,
-        "parameters": program.parameters,
-        "epochs": recipe.epochs,
-        "examples": len(train.inputs),
-        "seeds": list(seeds),
-        "score": found["score"],
-        "valid": json.loads(found["metrics"])[task.name],
-        "seconds": time.perf_counter() - started,
-    }
+    return result
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turns what is wrong with data into an error of one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _about(config: Mapping[str, Any], task: DataTask, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    """Returns what trainings that are gone on with must have in common."""
+    about = {"seed": config["seed"], "task": task.name, "variant": task.variant, "data": dataset.note}
+    return files.plain(about | {"space": dict(config["space"]), "recipe": recipe._asdict()})
+
+
+def _check_same(path: Path, about: Mapping[str, Any]) -> None:
+    if path.exists() and files.read_json(path) != about:
+        raise files.RunError(
+            f"{path.parent} holds trainings with other data or settings; delete that folder to start anew."
+        )
+    files.write_json(path, about)
 
 
 def _find_ranked(path: str | Path, rank: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Files: config.json (resolved, with the plan of the evaluator), provenance.json (seed, commit, and
 versions and devices of every session), metrics.jsonl (a line per generation), archive.sqlite (see
-`archive`), checkpoints/, figures/, report.html. All of it is plain data.
+`archive`), checkpoints/, figures/, report.html, retrained/ (see `retrain_best`). All of it is plain data.
 
 This module needs nothing but the standard library, so that whatever reads run folders stays light.
 """

@@ -37,7 +37,8 @@ from elenas_jax.types import DataTask
 
 SYNTHETIC_SIZES = Sizes(512, 128, 128)
 HELD_OUT = 0.2  # of CIFAR's training images, for validation
-# Metrics of networks that have learned nothing; the accuracy is that of a choice by chance.
+# Metrics of networks that have learned nothing, or less where that depends on the data; the accuracy is that
+# of a choice by chance.
 _UNTRAINED = {"roc_auc": 0.5, "pixel_roc_auc": 0.5}
 _UNTRAINED |= dict.fromkeys(("mean_average_precision", "macro_f1", "r2", "one_minus_relative_l2"), 0.0)
 

@@ -41,7 +41,8 @@ def test_tables_show_the_best_of_each_search_and_what_it_started_from(runs):
     ]
     spread = f"{50 * sum(best):.1f} ± {100 * abs(best[0] - best[1]) / np.sqrt(2):.1f}"
     assert table[0]["validation"] == spread and table[0]["seeds"] == 2 and table[0]["test"] is None
-    rows = [row for row in candidates(runs / "starts") if row["is_new"]][:5]
+    rows = [row for row in candidates(runs / "starts") if row["is_new"]]
+    assert table[1]["trained"] == str(len(rows)) and len(rows) >= 5
     assert table[1]["images"] == f"{16 * sum(row['train_steps'] for row in rows):,}"
     tested = retrain_best(runs / "starts", seeds=[0, 1])
     assert table[1]["test"] == f"{100 * np.mean(tested['test']):.1f}"
@@ -66,17 +67,39 @@ def test_curves_rise_to_the_best_at_the_end_of_both_budgets(runs, tmp_path):
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     search(tmp_path / "longer", evaluations=6, generations=0)
-    with pytest.raises(RunError, match="differ in 'evaluations' of their configs"):
+    with pytest.raises(RunError, match="longer differs in 'evaluations' of its config"):
         load_network_searches([runs / "random", tmp_path / "longer"])
     search(tmp_path / "stopped", evaluations=50, generations=1)
     with pytest.raises(RunError, match=r"has trained \d of 50 candidates: it has not ended"):
         load_network_searches([tmp_path / "stopped"])
-    write_json(tmp_path / "longer" / "test.json", {"test": [0.5]})
-    with pytest.raises(RunError, match=r"test\.json lacks epochs, parameters, start, valid"):
-        load_network_searches([tmp_path / "longer"])
-    write_json(tmp_path / "longer" / "test.json", retrain_best(tmp_path / "longer", epochs=1))
-    write_json(tmp_path / "longer" / "test_again.json", retrain_best(tmp_path / "longer", epochs=2))
-    with pytest.raises(RunError, match="retrained for 1 and for 2 epochs"):
-        load_network_searches([tmp_path / "longer"])
+    search(tmp_path / "unlimited", generations=1)
+    with pytest.raises(RunError, match="has no limit of evaluations"):
+        load_network_searches([tmp_path / "unlimited"])
+    search(tmp_path / "random", evaluations=5, generations=0)
+    with pytest.raises(RunError, match="Two searches have the same name"):
+        load_network_searches([runs / "random", tmp_path / "random"])
+    search(tmp_path / "two" / "seed_0", evaluations=5, generations=0)
+    (tmp_path / "two" / "seed_1").mkdir()
+    with pytest.raises(RunError, match="1 of 2 seeds have not begun"):
+        load_network_searches([tmp_path / "two"])
     with pytest.raises(RunError, match="There is no run folder"):
         load_network_searches([tmp_path / "nothing"])
+
+
+def test_tests_must_be_of_the_best_and_of_as_many_epochs(tmp_path):
+    search(tmp_path / "run", evaluations=5, generations=0)
+    write_json(tmp_path / "run" / "test.json", {"test": [0.5]})
+    with pytest.raises(RunError, match=r"test\.json lacks epochs, hash, parameters, rank, start, valid"):
+        load_network_searches([tmp_path / "run"])
+    found = retrain_best(tmp_path / "run", epochs=1)
+    write_json(tmp_path / "run" / "test.json", found)
+    write_json(tmp_path / "run" / "test_second.json", retrain_best(tmp_path / "run", rank=2, epochs=1))
+    (one,) = load_network_searches([tmp_path / "run"])
+    assert [each["rank"] for each in one.runs[0].tested] == [1]
+    write_json(tmp_path / "run" / "test.json", found | {"hash": "of before"})
+    with pytest.raises(RunError, match="is of a candidate that is not the best any more"):
+        load_network_searches([tmp_path / "run"])
+    write_json(tmp_path / "run" / "test.json", found)
+    write_json(tmp_path / "run" / "test_again.json", retrain_best(tmp_path / "run", epochs=2))
+    with pytest.raises(RunError, match="retrained for 1 and for 2 epochs"):
+        load_network_searches([tmp_path / "run"])

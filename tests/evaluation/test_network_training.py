@@ -1,5 +1,7 @@
 """Training of one network: against a plain loop in NumPy, and what happens when something goes wrong."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from elenas_jax.evaluation import network_training, parallel
 from elenas_jax.evaluation.examples import Stored
 from elenas_jax.evaluation.network_training import compile_network, fit, measure_network
 from elenas_jax.evaluation.recipes import Course, Recipe, learning_rates
+from elenas_jax.experiment.checkpoint import Checkpoints
 from elenas_jax.types import DIVERGED, OK, TIMED_OUT
 from tests.evaluation.toy_networks import FLAWS, build, make_dataset, make_task
 
@@ -53,6 +56,20 @@ def test_as_a_plain_loop_in_numpy(examples):
     right = np.mean(logits.argmax(axis=1) == data.valid.targets.argmax(axis=1))
     assert measure_network(program, fitted.state, examples, 0) == pytest.approx(right)
     assert right > 0.6 and int(fitted.state.network["steps"]) == 12
+
+
+@pytest.mark.parametrize("flaw", ["none", "convolves", "diverges late"])
+def test_a_training_goes_on_from_any_epoch_to_the_same_bits(examples, flaw, tmp_path):
+    program, states = compiled(examples, flaw), {}
+    whole = fit(program, examples, RECIPE, COURSE, KEY, 1, on_epoch=states.__setitem__)
+    assert list(states) == ([1, 2] if flaw == "diverges late" else [1, 2, 3, 4])
+    with contextlib.closing(Checkpoints(tmp_path / "kept")) as checkpoints:
+        for epoch, state in states.items():
+            checkpoints.save(epoch, state)
+            begun = (epoch, checkpoints.restore(epoch, program.init(KEY)))
+            again = fit(program, examples, RECIPE, COURSE, KEY, 1, begun=begun)
+            assert (again.status, again.steps) == (whole.status, whole.steps)
+            jax.tree.map(np.testing.assert_array_equal, again.state, whole.state)
 
 
 def test_the_same_training_twice_is_the_same_to_the_bit(examples):

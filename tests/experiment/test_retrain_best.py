@@ -97,6 +97,16 @@ def test_a_killed_retraining_goes_on_to_the_same_result(run):
     with pytest.raises(KeyboardInterrupt):
         retrain_best(run, seeds=[0, 1], on_epoch=stop_or_tell)
     assert toy.Trap.reads == before and (run / "retrained").is_dir()
+    # What a stop left serves the same data and settings only, and one seed leaves the others alone.
+    (about,) = run.glob("retrained/*/about.json")
+    kept = read_json(about)
+    write_json(about, kept | {"data": "other data"})
+    with pytest.raises(RunError, match="trainings with other data or settings; delete that folder"):
+        retrain_best(run, seeds=[1])
+    write_json(about, kept)
+    told_result = []
+    retrain_best(run, seeds=[2], on_result=told_result.append)
+    assert told_result[0]["seeds"] == [2] and len(list(about.parent.glob("seed_*"))) == 2
     again = retrain_best(run, seeds=[0, 1], on_epoch=stop_or_tell)
     assert told == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
     assert again | {"seconds": 0} == whole | {"seconds": 0}
@@ -168,7 +178,7 @@ import runpy, sys
 from elenas_jax.experiment import retrain_best, run_dir
 def fail(path, value):
     raise run_dir.RunError(f"Cannot write {path}")
-retrain_best.retrain_best = lambda *arguments, **settings: {}
+retrain_best.retrain_best = lambda *arguments, on_result, **settings: on_result({})
 retrain_best.last_line = lambda result: "test accuracy 0.5"
 run_dir.write_json = fail
 sys.argv = ["retrain_best.py", "--run_dir=run", "--json=test.json"]
