@@ -35,27 +35,33 @@ def replay_figure(
       title: of the figure.
       label: of what is drawn.
     """
-    figure = Figure(figsize=(7.2 if len(panels) == 1 else 11.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2 if len(panels) == 1 else 11.0, 4.6), layout="constrained")
     figure.suptitle(title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, optimum)
         axes.set_ylabel(label)
+    # Below, where it hides nothing.
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)))
     return figure
 
 
 def _draw(axes: Axes, panel: Panel, optimum: float | None) -> None:
     x = panel.x
+    shade = 0.2 if len(panel.curves) < 5 else 0.08
     for place, (name, values) in enumerate(panel.curves.items()):
         mean = values.mean(axis=0)
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
-        axes.plot(x, mean, color=colour, label=name, marker=mark, markevery=max(1, len(x) // 8))
+        style = "-" if place < len(COLOURS) else ":"
+        axes.plot(
+            x, mean, color=colour, linestyle=style, label=name, marker=mark, markevery=max(1, len(x) // 8)
+        )
         if len(values) > 1:
             half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
-            axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(x, mean - half, mean + half, color=colour, alpha=shade, linewidth=0)
     if optimum is not None:
         axes.axhline(optimum, color="#5f6670", linestyle="--", linewidth=1, label="best of the table")
     axes.set_xlabel(panel.label)
-    axes.legend(loc="lower right")
 
 
 def write_replay_figure(
