@@ -182,7 +182,7 @@ def test_settings():
     assert resolved["evaluator"]["name"] == "individual"
     assert resolved["evaluator"]["optimiser"] == "sgd" and resolved["evaluator"]["memory_gib"] == 8.0
     assert set(resolved["tasks"]["toy_data"]) == {"threshold", "untrained", "weight"}
-    assert set(resolved["space"]) == {"name", "max_width"}
+    assert set(resolved["space"]) == {"name", "max_width", "seeds"}
     assert check_config(resolved) == resolved
     with pytest.raises(ConfigError, match=r"evaluator.executor is no key .* evaluator.name='individual'"):
         check_config(make_config(evaluator={"executor": "fused"}))
