@@ -130,6 +130,9 @@ def _load_tests(run: Run) -> list[dict[str, Any]]:
         found = read_object(file)
         if missing := {"start", "rank", "hash", "valid", "test", "parameters", "epochs"} - found.keys():
             raise RunError(f"{file} lacks {', '.join(sorted(missing))}: it is not of retrain_best.py.")
+        numbers = [found["valid"], *(found["test"] if isinstance(found["test"], list) else ["none"])]
+        if not all(value is None or isinstance(value, (int, float)) for value in numbers):
+            raise RunError(f"{file} is damaged: valid must be a number, test a list of them, or null.")
         if found["rank"] == 1 and found["hash"] != run.best[0]["hash"]:
             raise RunError(f"{file} is of a candidate that is not the best any more: retrain the best again.")
         if found["start"] or found["rank"] == 1:

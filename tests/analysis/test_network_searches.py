@@ -96,6 +96,10 @@ def test_tests_must_be_of_the_best_and_of_as_many_epochs(tmp_path):
     write_json(tmp_path / "run" / "test_second.json", retrain_best(tmp_path / "run", rank=2, epochs=1))
     (one,) = load_network_searches([tmp_path / "run"])
     assert [each["rank"] for each in one.runs[0].tested] == [1]
+    for wrong in ({"test": "0.5"}, {"test": ["0.5"]}, {"valid": "0.5"}):
+        write_json(tmp_path / "run" / "test.json", found | wrong)
+        with pytest.raises(RunError, match=r"test\.json is damaged: valid must be a number"):
+            load_network_searches([tmp_path / "run"])
     write_json(tmp_path / "run" / "test.json", found | {"hash": "of before"})
     with pytest.raises(RunError, match="is of a candidate that is not the best any more"):
         load_network_searches([tmp_path / "run"])
