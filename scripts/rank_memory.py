@@ -30,7 +30,7 @@ from elenas_jax.experiment.blocks import described_blocks, read_blocks
 from elenas_jax.experiment.flags import parse_flags, parse_lengths
 from elenas_jax.experiment.kept import kept_trainings
 from elenas_jax.experiment.progress import duration
-from elenas_jax.experiment.ranking import memory_config, rank, rows_of
+from elenas_jax.experiment.ranking import MEMORY_STEPS, memory_config, rank, rows_of
 from elenas_jax.experiment.run_dir import plain, write_json
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, stopping
 from elenas_jax.graphs import REASONS
@@ -39,7 +39,7 @@ from elenas_jax.types import OK, Evaluation, explain_status
 _BLOCKS = flags.DEFINE_list("blocks", ["lstm", "elena1", "elena2"], "Known blocks, or JSON files.")
 _LENGTHS = flags.DEFINE_list("lengths", ["20", "30", "40", "50", "60", "70", "80"], "Lengths of sequences.")
 _RUNS = flags.DEFINE_integer("runs", 10, "Runs of each block at each length.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 2000, "Training steps of 32 samples.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", MEMORY_STEPS, "Training steps of 32 samples.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all runs.", lower_bound=0, upper_bound=2**32 - 1)
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/rank_memory", "Folder where trainings are kept.")
 _JSON = flags.DEFINE_string("json", None, "Also write all accuracies to this file.")

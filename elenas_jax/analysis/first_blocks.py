@@ -9,7 +9,7 @@ import numpy as np
 from elenas_jax.analysis.results import short_commit
 from elenas_jax.experiment.run_dir import RunError, read_json, run_dir
 
-BARS = ("paper", "paper_no_head", "lstm")
+BARS = ("paper", "paper_no_head", "lstm", "memory")
 _RECIPE = ("ladder", "space", "strategy", "reward", "tasks")
 
 

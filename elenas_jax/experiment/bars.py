@@ -4,12 +4,16 @@
 data keys), less 0.01, with at most half of its parameters. One seed says little on near misses (the LSTM
 itself ranges over 0.72 to 0.97), so a candidate whose one seed of the search comes near is trained nine times
 more, unless the mean over three or six is well below.
+
+*Memory* (`memory_bar`): on each of these tasks at least the LSTM's mean with a quarter of its parameters; and
+on the memory task at every length from 20 to 80, under the protocol of `ranking`, at least the LSTM's mean
+and that which the paper gives for ELENA2.
 """
 
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +26,7 @@ from elenas_jax.experiment import run_dir as files
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.build import build_evaluator, build_space, build_tasks
 from elenas_jax.experiment.config import LIMIT
+from elenas_jax.experiment.ranking import MEMORY_STEPS, memory_config, paper_means
 from elenas_jax.graphs import KNOWN_BLOCKS, ComputationGraph
 from elenas_jax.types import OK, PyTree
 
@@ -65,19 +70,23 @@ class ReferenceBar:
         num_seeds: int = 10,
         margin: float = 0.01,
         parameter_share: float = 0.5,
+        least: float = 0.0,
+        file: str = "reference.json",
     ) -> None:
         """Trains nothing yet.
 
         Args:
-          config: resolved; its thresholds only decide whom `first_over` looks at.
+          config: resolved; its thresholds only decide whom `over` looks at.
           folder: where the reference's metrics are kept; a run folder.
           reference: one of `KNOWN_BLOCKS`.
           num_seeds: replicates 0 and up.
           margin: below the reference's mean that is allowed.
           parameter_share: of the reference's parameters that are allowed.
+          least: what is wanted on every task where the reference has less.
+          file: of the folder, for the reference's metrics.
         """
         self.names = tuple(config["ladder"])
-        self.path = folder / "reference.json"
+        self.path, self.least = folder / file, least
         self.reference, self.num_seeds, self.margin = reference, num_seeds, margin
         self.config, self.share = config, parameter_share
         # Everybody is trained on every task: no threshold stops anyone, nor does a limit the reference.
@@ -90,25 +99,34 @@ class ReferenceBar:
 
     def first_over(self, rows: Sequence[Row]) -> Verdict | None:
         """Returns the first of the candidates that is over the bar, if any; looks at each block once."""
+        return next(iter(self.over(rows)), None)
+
+    def over(self, rows: Sequence[Row]) -> list[Verdict]:
+        """Returns those of a search's candidates that are over the bar; looks at each block once."""
         near = []
         for row in rows:
             if row.hash not in self.seen and ladder_passed([row], self.config):
                 self.seen.add(row.hash)
                 near.append(row)
         if not near:
-            return None
-        bar, most_parameters = self.measure_reference()
-        targets = bar.mean(0) - self.margin
+            return []
+        targets, most_parameters = self.targets()
         of_one_seed = [[json.loads(row.metrics)[name] for name in self.names] for row in near]
-        near = [
-            row
-            for row, metrics in zip(near, of_one_seed, strict=True)
-            if row.parameters <= self.share * most_parameters and (metrics >= targets - _MARGINS[1]).all()
-        ]
-        found = self._train([self.space.from_json(json.loads(row.candidate)) for row in near], targets)
-        for row, metrics in zip(near, found, strict=True):
+        return self.judge(
+            [
+                row
+                for row, metrics in zip(near, of_one_seed, strict=True)
+                if row.parameters <= most_parameters and (metrics >= targets - _MARGINS[1]).all()
+            ]
+        )
+
+    def judge(self, rows: Sequence[Row]) -> list[Verdict]:
+        """Trains candidates, whatever one seed said of them, and returns those that are over the bar."""
+        targets, _ = self.targets()
+        found = self._train([self.space.from_json(json.loads(row.candidate)) for row in rows], targets)
+        verdicts = []
+        for row, metrics in zip(rows, found, strict=True):
             mean = metrics.mean(0)
-            over = len(metrics) == self.num_seeds and bool((mean >= targets).all())
             said = ", ".join(
                 f"{name} {value:.3f} ({target:.3f})"
                 for name, value, target in zip(self.names, mean, targets, strict=True)
@@ -116,9 +134,14 @@ class ReferenceBar:
             logging.getLogger(__name__).warning(
                 "%s: %d seeds, means (least wanted): %s", row.hash[:8], len(metrics), said
             )
-            if over:
-                return Verdict(row, dict(zip(self.names, metrics.T.tolist(), strict=True)))
-        return None
+            if len(metrics) == self.num_seeds and (mean >= targets).all():
+                verdicts.append(Verdict(row, dict(zip(self.names, metrics.T.tolist(), strict=True))))
+        return verdicts
+
+    def targets(self) -> tuple[np.ndarray, float]:
+        """Returns the `[tasks]` means that are wanted, and the most parameters."""
+        metrics, parameters = self.measure_reference()
+        return np.maximum(metrics.mean(0) - self.margin, self.least), self.share * parameters
 
     def measure_reference(self) -> tuple[np.ndarray, int]:
         """Returns the reference's `[seeds, tasks]` metrics, and its parameters; trained once in a folder."""
@@ -157,3 +180,45 @@ class ReferenceBar:
             margin = _MARGINS.get(last, 0.0)
             going = [p for p in going if (np.mean(found[p], axis=0) >= targets - margin).all()]
         return [np.stack(each) for each in found]
+
+
+def memory_bar(config: Mapping[str, Any], folder: Path) -> Callable[[Sequence[Row]], Verdict | None]:
+    """Returns what finds the first of a search's candidates over the bar *memory*, if any.
+
+    The share of parameters is that on the ladder's tasks, memory apart. The verdict's metrics have a
+    `memory_LENGTH` for each length.
+
+    Args:
+      config: resolved; its ladder holds memory, for the search's sake.
+      folder: where metrics of the LSTM are kept; a run folder.
+    """
+    near_misses = ReferenceBar(
+        {**config, "ladder": tuple(name for name in config["ladder"] if name != "memory")},
+        folder,
+        margin=0.0,
+        parameter_share=0.25,
+    )
+    by_length = {
+        length: ReferenceBar(
+            memory_config(length, steps=MEMORY_STEPS, seed=config["seed"]),
+            folder,
+            margin=0.0,
+            least=least / 100,
+            file=f"reference_memory_{length}.json",
+        )
+        for length, least in paper_means("ELENA2").items()
+    }
+
+    def first_over(rows: Sequence[Row]) -> Verdict | None:
+        for verdict in near_misses.over(rows):
+            metrics = dict(verdict.metrics)
+            for length in sorted(by_length, reverse=True):  # the hardest first
+                found = by_length[length].judge([verdict.row])
+                if not found:
+                    break
+                metrics[f"memory_{length}"] = found[0].metrics["memory"]
+            else:
+                return Verdict(verdict.row, metrics)
+        return None
+
+    return first_over

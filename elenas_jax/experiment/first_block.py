@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from elenas_jax.experiment.archive import Row, export_rows
-from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed
+from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed, memory_bar
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import FREE_KEYS, default_values
 from elenas_jax.experiment.run_dir import (
@@ -35,7 +35,7 @@ def search_for(
     Args:
       folder: of the run; gone on with if it is there.
       config: resolved.
-      bar: "lstm" for the class of the LSTM; every other is the thresholds of the config's ladder.
+      bar: "lstm" and "memory" for those of `bars`; every other is the thresholds of the config's ladder.
       console: where to say what happens.
 
     Raises:
@@ -62,8 +62,7 @@ def search_for(
 
     def until(candidates: list[Row]) -> str:
         if not judge:  # not before the folder is there
-            reference = ReferenceBar(config, files.path) if bar == "lstm" else None
-            judge.append(reference.first_over if reference else lambda rows: ladder_passed(rows, config))
+            judge.append(_make_judge(bar, config, files.path))
             # What a killed session may have found and not said.
             candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
         verdict = judge[0](candidates)
@@ -87,3 +86,11 @@ def search_for(
 
     ended = bool(run(config, folder, console=console, until=until).why)
     return ended, result
+
+
+def _make_judge(bar: str, config: dict[str, Any], folder: Path) -> Callable[[list[Row]], Verdict | None]:
+    if bar == "memory":
+        return memory_bar(config, folder)
+    if bar == "lstm":
+        return ReferenceBar(config, folder).first_over
+    return lambda rows: ladder_passed(rows, config)

@@ -20,6 +20,7 @@ from elenas_jax.graphs import ComputationGraph
 from elenas_jax.types import Evaluation
 
 LEARNING_RATE = 1e-2
+MEMORY_STEPS = 2000
 # Test accuracy in percent over ten runs: Aichberger and Klambauer (2023), the memory task.
 PAPER_LENGTHS = (20, 30, 40, 50, 60, 70, 80)
 PAPER = {
@@ -27,6 +28,14 @@ PAPER = {
     "ELENA1": "57.1 ± 1.0, 57.1 ± 0.5, 56.9 ± 0.7, 57.2 ± 0.9, 56.9 ± 0.9, 57.0 ± 0.7, 56.7 ± 2.2",
     "ELENA2": "99.8 ± 0.1, 98.8 ± 0.4, 96.3 ± 1.0, 90.6 ± 3.4, 89.4 ± 3.1, 83.1 ± 4.2, 74.0 ± 7.2",
 }
+
+
+def paper_means(block: str) -> dict[int, float]:
+    """Returns the paper's means for one of its blocks, in percent by length."""
+    return {
+        length: float(text.split()[0])
+        for length, text in zip(PAPER_LENGTHS, PAPER[block].split(", "), strict=True)
+    }
 
 
 class Ranking(NamedTuple):
