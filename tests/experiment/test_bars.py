@@ -100,3 +100,82 @@ def test_the_more_seeds_the_closer_their_mean_has_to_be(tmp_path, config, monkey
     one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=7, parameter_share=1.0)
     candidate = one.space.from_json(json.loads(make_row().candidate))
     assert len(one._train([candidate], np.array([1.0]))[0]) == trained
+
+
+@pytest.fixture
+def memory_of(tmp_path, config, monkeypatch):
+    """Makes the bar of memory, told what the LSTM and a candidate reach on each task and at each length."""
+
+    def make(reference, candidate):
+        trained = []
+
+        def look_up(evaluator, graphs, seeds):
+            (task,) = (task for task in evaluator.tasks if task.name in ("reber", "memory"))
+            name = task.name if task.name == "reber" else f"memory_{task.time_steps}"
+            is_reference = graphs.edges.shape[1] == KNOWN_BLOCKS["lstm"].num_nodes
+            trained.append(("lstm" if is_reference else "candidate", name, len(seeds)))
+            value = (reference if is_reference else candidate)[name]
+            return SimpleNamespace(
+                metrics=np.full((len(seeds), 1, 1), value), parameters=np.full((10, 1), 400)
+            )
+
+        def build(config, tasks, cache):
+            return SimpleNamespace(tasks=tasks)
+
+        monkeypatch.setattr(bars, "evaluate_seeds", look_up)
+        monkeypatch.setattr(bars, "build_evaluator", build)
+        ladder = {"ladder": ("reber", "memory"), "tasks": {**config["tasks"], "memory": {"threshold": 0.5}}}
+        return bars.memory_bar({**config, **ladder}, tmp_path), trained
+
+    return make
+
+
+ELENA2 = {20: 99.8, 30: 98.8, 40: 96.3, 50: 90.6, 60: 89.4, 70: 83.1, 80: 74.0}
+LSTM = {"reber": 0.8, **{f"memory_{length}": 0.3 for length in ELENA2}}
+GOOD = {"reber": 0.81, **{f"memory_{length}": least / 100 + 0.001 for length, least in ELENA2.items()}}
+
+
+def test_the_bar_of_memory_is_the_lstm_everywhere_and_elena2_at_every_length(memory_of):
+    row = make_row(parameters=100, reber=0.81, memory=0.9)
+    bar, trained = memory_of(LSTM, GOOD)
+    verdict = bar([row])
+    assert verdict.row is row and list(verdict.metrics) == [
+        "reber",
+        *(f"memory_{k}" for k in sorted(ELENA2)[::-1]),
+    ]
+    assert (
+        verdict.metrics["memory_20"] == [pytest.approx(0.999)] * 10
+        and verdict.metrics["reber"] == [0.81] * 10
+    )
+    assert [name for who, name, _ in trained if who == "lstm"] == list(verdict.metrics)  # once each
+    assert bar([row]) is None  # once is enough
+
+
+@pytest.mark.parametrize(
+    ("lstm", "candidate", "parameters", "last"),
+    [
+        ({}, {}, 101, "reber"),  # more than a quarter
+        ({}, {"reber": 0.799}, 100, "reber"),  # nothing less than the LSTM
+        ({}, {"memory_80": 0.739}, 100, "memory_80"),  # less than ELENA2 of the paper
+        ({}, {"memory_50": 0.9}, 100, "memory_50"),
+        ({"memory_60": 0.95}, {}, 100, "memory_60"),  # more than ELENA2, less than the LSTM
+    ],
+)
+def test_who_misses_the_bar_of_memory_anywhere_is_not_over_it(memory_of, lstm, candidate, parameters, last):
+    bar, trained = memory_of(LSTM | lstm, GOOD | candidate)
+    assert bar([make_row(parameters=parameters, reber=0.8, memory=0.9)]) is None
+    assert trained[-1][1] == last
+
+
+def test_a_block_that_is_not_over_the_bar_of_memory_leaves_the_next_its_chance(memory_of):
+    by_block = {}
+
+    class Candidate(dict):
+        def __getitem__(self, name):
+            return by_block["next"] if name == "memory_80" else super().__getitem__(name)
+
+    bar, _ = memory_of(LSTM, Candidate(GOOD))
+    by_block["next"] = 0.2
+    assert bar([make_row("elman", parameters=100, reber=0.81, memory=0.9)]) is None
+    by_block["next"] = 0.9
+    assert bar([make_row("elena2", parameters=100, reber=0.81, memory=0.9)]).row.hash == "elena2" * 4
