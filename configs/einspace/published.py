@@ -47,7 +47,6 @@ RECIPES = {
     "cosmic": _BENCH_360 | {"batch_size": 8, "learning_rate": 0.001},
 }
 SEQUENCES = ("satellite", "deepsea", "ecg")  # in one dimension, which the seeds are not
-DENSE = ("darcy", "cosmic")  # with a target for each pixel
 _EVOLUTION = {"name": "evolution", "population_size": 100, "batch_size": 1, "tournament_size": 10}
 _FROM_SEEDS = _EVOLUTION | {"start": "starts"}
 # Strategy, seeds, generations. Candidates of a generation are trained side by side, and compiled ahead.
@@ -81,7 +80,6 @@ def get_config(argument: str = "addnist") -> ml_collections.ConfigDict:
             "computation_probability": 0.32,
             "rules": "strict",
             "seeds": seeds,
-            "prediction": "dense" if dataset in DENSE else "classes",
         },
         strategy=strategy,
         evaluator={"name": "individual", "optimiser": "sgd", "momentum": 0.9, "schedule": "cosine"}

@@ -74,11 +74,11 @@ def retrain_best(
     digest = canonical_digest(space.canonical(candidate))
     recipe = build_recipe(config)._replace(epochs=epochs or config["evaluator"]["eval_epochs"], patience=0)
     folder = files.run_dir(path).path / "retrained" / f"{digest}_{recipe.epochs}"
+    with _one_line():  # what is missing is said before there is a folder
+        dataset = task.load()
+        train = joined(dataset.train, dataset.valid)
+        examples = Stored(task, dataset, jax.random.key(config["seed"]), recipe.batch_size, train)
     with files.locked(files.run_dir(folder)):
-        with _one_line():
-            dataset = task.load()
-            train = joined(dataset.train, dataset.valid)
-            examples = Stored(task, dataset, jax.random.key(config["seed"]), recipe.batch_size, train)
         _check_same(folder / "about.json", _about(config, task, dataset, recipe))
         program = compile_network(space.build(candidate, task), examples, recipe)
         trained = [

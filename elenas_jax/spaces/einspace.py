@@ -41,7 +41,7 @@ def make_einspace(
     max_draws: int = 1000,
     seeds: tuple[str, ...] = (),
     head_pool: Literal["published", "token_mean"] = "published",
-    prediction: Literal["classes", "dense"] = "classes",
+    prediction: Literal["auto", "classes", "dense"] = "auto",
     in_shape: tuple[int, ...] = (3, 64, 64),
     out_features: int = 10,
 ) -> SearchSpace:
@@ -58,7 +58,8 @@ def make_einspace(
       seeds: names of published architectures that a search may start from, see `einspace_seeds`.
       head_pool: what the head averages over where the output is tokens: "published" averages features,
         "token_mean" tokens.
-      prediction: "classes" for one output a class (or number); "dense" for one number for each pixel.
+      prediction: "classes" for one output a class (or number); "dense" for one number for each pixel; "auto"
+        is dense for images with as many outputs as pixels.
       in_shape: of a network's input, without the examples: (C, H, W), or (C, L) for sequences.
       out_features: of the head.
 
@@ -72,10 +73,14 @@ def make_einspace(
         raise ValueError(
             f"max_nodes is {max_nodes}; it must be at least 5, the size of the smallest network."
         )
-    if prediction == "dense" and (len(shape) != 3 or shape[1] * shape[2] != out_features):
+    fits_dense = len(shape) == 3 and shape[1] * shape[2] == out_features
+    if prediction == "dense" and not fits_dense:
         raise ValueError(
             f"prediction is 'dense': one number for each pixel of {shape}, but the task has {out_features}."
         )
+    kind: Literal["classes", "dense"] = "dense" if fits_dense else "classes"
+    if prediction != "auto":
+        kind = prediction
     limits = {"max_parameters": max_parameters, "max_activations": max_activations, "max_depth": max_depth}
     for name, limit in limits.items():
         if limit < 0:
@@ -155,7 +160,7 @@ def make_einspace(
             )
         # The representative is what is trained: equal canonical form, equal bits.
         network = simplify(typed(to_tree(grammar, candidate)))
-        return make_network(network, out_features=out_features, pool=head_pool, kind=prediction)
+        return make_network(network, out_features=out_features, pool=head_pool, kind=kind)
 
     def canonical(candidate: Derivation) -> bytes:
         drawn = read(candidate)

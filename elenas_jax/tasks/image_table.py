@@ -4,7 +4,7 @@ Unseen NAS (Geada et al. 2024): shapes and sizes as in Ericsson et al. (2024). T
 the data store of Newcastle University; no checksums of them are published, so shapes, counts, classes and
 finite values are checked instead. NAS-Bench-360 (Tu et al. 2022): all but PSICOV, whose proteins differ in
 size, in this project's layout of files. Metrics are such that more is better: where the benchmark has an
-error, 1 minus it. Darcy Flow and Cosmic have a target for each pixel (`space.prediction="dense"`). Data of
+error, 1 minus it. Darcy Flow and Cosmic have a target for each pixel. Data of
 one's own are read as "npy".
 """
 

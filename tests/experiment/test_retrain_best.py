@@ -15,10 +15,13 @@ from elenas_jax.evaluation.examples import Stored, measure
 from elenas_jax.evaluation.network_training import compile_network, fit
 from elenas_jax.evaluation.recipes import Course, Recipe
 from elenas_jax.evaluation.training import canonical_digest, weights_key
+from elenas_jax.experiment import build
+from elenas_jax.experiment import retrain_best as best_module
 from elenas_jax.experiment.archive import best_block, export_rows
 from elenas_jax.experiment.retrain_best import joined, last_line, retrain_best
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import RunError, read_json, run_dir, write_json
+from elenas_jax.tasks.records import DataError
 from tests.evaluation import toy_networks as toy
 from tests.experiment.toy_individual import register, search, unregister
 
@@ -152,6 +155,19 @@ def test_mistakes(run, tmp_path):
     write_json(run_dir(tmp_path).config, {"ladder": ["reber"], "evaluator": {"name": "individual"}})
     with pytest.raises(ConfigError, match="reber draws its examples"):
         retrain_best(tmp_path)
+
+
+def test_missing_data_are_named_and_leave_nothing_behind(run, monkeypatch):
+    def missing():
+        raise DataError("toy_data/train_x.npy: no such file;\nput it there.")
+
+    def build_tasks(config):
+        return tuple(task._replace(load=missing) for task in build.build_tasks(config))
+
+    monkeypatch.setattr(best_module, "build_tasks", build_tasks)
+    with pytest.raises(ConfigError, match="no such file; put it there"):
+        retrain_best(run)
+    assert not (run / "retrained").exists()
 
 
 def test_the_command(tmp_path):

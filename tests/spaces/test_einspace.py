@@ -137,12 +137,16 @@ def test_settings(settings, message):
         make_einspace(**settings)
 
 
-def test_dense_predictions_have_a_number_for_each_pixel():
-    space = make_einspace(in_shape=(3, 8, 8), out_features=64, prediction="dense")
+@pytest.mark.parametrize("prediction", ["auto", "dense", "classes"])
+def test_dense_predictions_have_a_number_for_each_pixel(prediction):
+    space = make_einspace(in_shape=(3, 8, 8), out_features=64, prediction=prediction)
     task = DataTask("pixels", (3, 8, 8), 64, "squared", "r2", 0.5, 0.0, 1.0, "", lambda: None)
     network = space.build(candidate(("sequential", "norm", "leaky_relu")), task)
     params, state = network.init(jax.random.key(0))
     outputs, _ = network.apply(params, state, np.ones((2, 3, 8, 8), np.float32))
     assert outputs.size == 2 * 64
+    # A dense head has a weight for each channel, the other one for each class: 64 * (channels + 1).
+    head = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert (head >= 64 * 4) == (prediction == "classes")
     with pytest.raises(ValueError, match="one number for each pixel"):
         make_einspace(in_shape=(3, 8, 8), out_features=10, prediction="dense")
