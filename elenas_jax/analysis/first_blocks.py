@@ -60,6 +60,12 @@ def load_searches(folder: Path) -> list[Search]:
 def _load(path: Path, bar: str, seed: int) -> Search:
     result, config = read_json(path / "found.json"), read_json(path / "config.json")
     reference = read_json(path / "reference.json") if (path / "reference.json").exists() else {}
+    metrics = reference.get("metrics")
+    if metrics and bar == "memory":
+        metrics = metrics | {
+            file.stem.removeprefix("reference_"): read_json(file)["metrics"]["memory"]
+            for file in path.glob("reference_memory_*.json")
+        }
     sessions = read_json(run_dir(path).provenance)["sessions"]
     return Search(
         bar,
@@ -67,7 +73,7 @@ def _load(path: Path, bar: str, seed: int) -> Search:
         float(result["seconds"]),
         int(result["evaluations"]),
         result if result["found"] else None,
-        reference.get("metrics"),
+        metrics,
         reference.get("parameters"),
         list(config["ladder"]),
         {section: config.get(section) for section in _RECIPE} | {"head": config["evaluator"]["head"]},
@@ -92,16 +98,24 @@ def searches_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
     return columns, rows
 
 
-def class_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]], str]:
+def class_table(searches: Sequence[Search], bar: str) -> tuple[list[str], list[list[Any]], str]:
     """Returns columns, rows and equations of the blocks that are over a reference's bar, beside it.
+
+    Args:
+      searches: of any bars.
+      bar: "lstm", or "memory", where the memory task has a column for each length.
 
     Raises:
       RunError: if there is none.
     """
-    pairs = [(one, one.found, one.reference) for one in searches if one.found and one.reference]
+    pairs = [
+        (one, one.found, one.reference) for one in searches if one.bar == bar and one.found and one.reference
+    ]
     if not pairs:
-        raise RunError("No block is over the bar of a reference yet.")
-    tasks = pairs[0][0].tasks
+        raise RunError(f"No block is over the bar {bar} of a reference yet.")
+    tasks = [name for name in pairs[0][0].tasks if name in pairs[0][1]["metrics"]]
+    lengths = [name for name in pairs[0][1]["metrics"] if name.startswith("memory_")]
+    tasks += sorted(lengths, key=lambda name: int(name.removeprefix("memory_")))
     rows: list[list[Any]] = []
     for one, found, reference in pairs:
         for name, parameters, metrics in (
@@ -113,4 +127,5 @@ def class_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any]],
     equations = " ".join(
         f"Seed {one.seed}: `{'; '.join(found['equations'].splitlines())}`." for one, found, _ in pairs
     )
-    return ["block", "parameters", *tasks], rows, equations
+    columns = ["block", "parameters", *(task.replace("memory_", "memory ") for task in tasks)]
+    return columns, rows, equations

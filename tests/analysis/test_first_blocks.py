@@ -54,7 +54,7 @@ def test_a_row_a_search_in_order(folder):
 
 
 def test_blocks_of_a_class_stand_beside_their_reference(folder):
-    columns, rows, equations = class_table(load_searches(folder))
+    columns, rows, equations = class_table(load_searches(folder), "lstm")
     assert columns == ["block", "parameters", "reber", "adding"]
     assert rows == [
         ["found, seed 0", 50, "0.600 ± 0.100", "1.000 ± 0.000"],
@@ -63,12 +63,33 @@ def test_blocks_of_a_class_stand_beside_their_reference(folder):
     assert "`h1 = x W1; y = tanh(h1)`" in equations
 
 
+def test_the_bar_of_memory_has_a_column_a_length(folder):
+    metrics = {"reber": [0.5], "memory_80": [1.0], "memory_20": [0.75]}
+    write_search(
+        folder,
+        "memory_3",
+        FOUND | {"metrics": metrics},
+        {"parameters": 101, "metrics": {"reber": [0.4]}},
+        ladder=["reber", "memory"],
+    )
+    for length, value in ((80, 0.1), (20, 0.25)):
+        write_json(folder / "memory_3" / f"reference_memory_{length}.json", {"metrics": {"memory": [value]}})
+    searches = load_searches(folder)
+    columns, rows, _ = class_table(searches, "memory")
+    assert columns == ["block", "parameters", "reber", "memory 20", "memory 80"]
+    assert rows == [
+        ["found, seed 3", 50, "0.500 ± 0.000", "0.750 ± 0.000", "1.000 ± 0.000"],
+        ["LSTM, seed 3", 101, "0.400 ± 0.000", "0.250 ± 0.000", "0.100 ± 0.000"],
+    ]
+    assert len(class_table(searches, "lstm")[1]) == 2
+
+
 def test_without_searches_it_says_so(tmp_path):
     with pytest.raises(RunError, match="holds no searches"):
         load_searches(tmp_path)
     write_search(tmp_path, "lstm_0", NOTHING)
     with pytest.raises(RunError, match="No block is over"):
-        class_table(load_searches(tmp_path))
+        class_table(load_searches(tmp_path), "lstm")
 
 
 def test_damage_and_other_settings_are_named(folder):
