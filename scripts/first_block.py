@@ -2,6 +2,7 @@ r"""Searches from nothing until the first block is over a bar, and says when tha
 
   python scripts/first_block.py --bar=paper --seed=0 --minutes=10
   python scripts/first_block.py --bar=lstm --seed=0 --minutes=30 --json=found.json
+  python scripts/first_block.py --bar=memory --seed=0 --minutes=180
 
 Bars:
   paper          the thresholds of Aichberger and Klambauer (2023) on adding, Reber and embedded Reber with
@@ -9,12 +10,15 @@ Bars:
   paper_no_head  the same without a head: the block's last node is the output
   lstm           near misses; over ten seeds the mean of each task is at least that of the LSTM over the
                  same seeds, less 0.01, with at most half of its parameters
+  memory         the same, but nothing less and a quarter of the parameters; and on the memory task, at every
+                 length from 20 to 80 over ten seeds, at least the LSTM's mean and the paper's of ELENA2
 
 The recipe is configs/elenas/first_block.py. Evaluations are different candidates that were trained; the
 seconds are all there are, trainings of further seeds and of the LSTM included, and --minutes is their
-limit, the generation in flight apart. Interrupted, it goes on when called again. FILE of --json holds one
+limit, the generation in flight and its judging apart. Interrupted, it goes on when called again; what was
+spent on judging a generation that was killed is not counted. FILE of --json holds one
 object, also when nothing was found: found, bar, seed, seconds, evaluations, equations, parameters, graph,
-metrics (by task, one a seed). The exit status is 0 either way.
+metrics (by task, one a seed; memory_LENGTH too). The exit status is 0 either way.
 """
 
 import sys

@@ -66,6 +66,10 @@ def _load(path: Path, bar: str, seed: int) -> Search:
             file.stem.removeprefix("reference_"): read_json(file)["metrics"]["memory"]
             for file in path.glob("reference_memory_*.json")
         }
+    if metrics and result["found"] and (missing := set(result["metrics"]) - set(metrics)):
+        raise RunError(
+            f"{path} is damaged: metrics of the reference are missing: {', '.join(sorted(missing))}."
+        )
     sessions = read_json(run_dir(path).provenance)["sessions"]
     return Search(
         bar,

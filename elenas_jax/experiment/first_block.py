@@ -1,5 +1,6 @@
 """Searches that end with the first block over a bar, see `bars`."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from elenas_jax.experiment.archive import Row, export_rows
 from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed, memory_bar
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import FREE_KEYS, default_values
+from elenas_jax.experiment.kept import kept_trainings
 from elenas_jax.experiment.run_dir import (
     RunError,
     check_same_config,
@@ -59,14 +61,17 @@ def search_for(
         check_same_config(files, config, FREE_KEYS, default_values(config))
         return True, result
     judge: list[Callable[[list[Row]], Verdict | None]] = []
+    resources = contextlib.ExitStack()
 
     def until(candidates: list[Row]) -> str:
         if not judge:  # not before the folder is there
-            judge.append(_make_judge(bar, config, files.path))
+            judge.append(_make_judge(bar, config, files.path, resources))
             # What a killed session may have found and not said.
             candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
-        verdict = judge[0](candidates)
         result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
+        result["seconds"] = round(before + time.perf_counter() - started, 3)
+        write_json(kept, result)  # judging may take minutes, and be killed
+        verdict = judge[0](candidates)
         result["seconds"] = round(before + time.perf_counter() - started, 3)
         if verdict:
             graph = json.loads(verdict.row.candidate)
@@ -84,13 +89,20 @@ def search_for(
         # The search's own limit knows nothing of what was trained for the bar.
         return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
 
-    ended = bool(run(config, folder, console=console, until=until).why)
+    with resources:
+        ended = bool(run(config, folder, console=console, until=until).why)
     return ended, result
 
 
-def _make_judge(bar: str, config: dict[str, Any], folder: Path) -> Callable[[list[Row]], Verdict | None]:
+def _make_judge(
+    bar: str, config: dict[str, Any], folder: Path, resources: contextlib.ExitStack
+) -> Callable[[list[Row]], Verdict | None]:
+    """Returns the judge of a bar, which keeps its trainings in `judged` of the folder."""
+    if bar not in ("lstm", "memory"):
+        return lambda rows: ladder_passed(rows, config)
+    settings = {name: config[name] for name in ("seed", "ladder", "tasks", "evaluator")}
+    free = tuple(key for key in FREE_KEYS if key.startswith("evaluator."))
+    cache = resources.enter_context(kept_trainings(folder / "judged", settings, free, list(config["ladder"])))
     if bar == "memory":
-        return memory_bar(config, folder)
-    if bar == "lstm":
-        return ReferenceBar(config, folder).first_over
-    return lambda rows: ladder_passed(rows, config)
+        return memory_bar(config, folder, cache)
+    return ReferenceBar(config, folder, cache=cache).first_over

@@ -82,6 +82,9 @@ def test_the_bar_of_memory_has_a_column_a_length(folder):
         ["LSTM, seed 3", 101, "0.400 ± 0.000", "0.250 ± 0.000", "0.100 ± 0.000"],
     ]
     assert len(class_table(searches, "lstm")[1]) == 2
+    (folder / "memory_3" / "reference_memory_20.json").unlink()
+    with pytest.raises(RunError, match=r"memory_3 is damaged: .* are missing: memory_20"):
+        load_searches(folder)
 
 
 def test_without_searches_it_says_so(tmp_path):

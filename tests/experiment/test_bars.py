@@ -6,12 +6,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from configs.elenas import first_block as first_block_recipe
+from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.experiment import bars
 from elenas_jax.experiment.archive import Row
 from elenas_jax.experiment.bars import ReferenceBar, ladder_passed
+from elenas_jax.experiment.build import build_tasks
 from elenas_jax.experiment.config import check_config
+from elenas_jax.experiment.ranking import memory_config, rank
 from elenas_jax.experiment.run_dir import RunError
 from elenas_jax.graphs import KNOWN_BLOCKS
+from elenas_jax.graphs.constructor import construct
+from elenas_jax.graphs.program import num_parameters
 from elenas_jax.spaces.elenas import to_json
 from elenas_jax.types import DIVERGED, OK
 
@@ -179,3 +185,59 @@ def test_a_block_that_is_not_over_the_bar_of_memory_leaves_the_next_its_chance(m
     assert bar([make_row("elman", parameters=100, reber=0.81, memory=0.9)]) is None
     by_block["next"] = 0.9
     assert bar([make_row("elena2", parameters=100, reber=0.81, memory=0.9)]).row.hash == "elena2" * 4
+
+
+def test_a_reference_that_fails_has_nothing_and_does_not_bar_others(tmp_path, config, monkeypatch):
+    def look_up(evaluator, graphs, seeds):
+        is_reference = len(seeds) == 4
+        values = np.full((len(seeds), 1, 1), 0.9)
+        values[0] = np.nan if is_reference else 0.9
+        return SimpleNamespace(metrics=values, parameters=np.full((len(seeds), 1), 10))
+
+    def first_over():
+        one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=4, parameter_share=1.0)
+        np.testing.assert_allclose(one.measure_reference()[0][:, 0], [0.0, 0.9, 0.9, 0.9])
+        return one.first_over([make_row(reber=0.9)])
+
+    monkeypatch.setattr(bars, "evaluate_seeds", look_up)
+    assert first_over() and first_over()  # from the file as well
+
+
+def test_the_limit_of_the_recipe_is_a_quarter_of_the_lstm():
+    recipe = check_config(first_block_recipe.get_config("memory").to_dict())
+    limit = recipe["space"]["max_parameters"]
+    config = check_config({"ladder": ("reber", "memory"), "tasks": {"reber": {"negatives": "near_miss"}}})
+    by_task = {task.name: task for task in build_tasks(config)}
+    counts = {}
+    for name, task in by_task.items():
+        sizes = {"in_features": task.in_features, "out_features": task.out_features}
+        counts[name] = num_parameters(construct(KNOWN_BLOCKS["lstm"], **sizes, head="linear"))
+    assert counts["reber"] == 18_497
+    assert limit - (counts["memory"] - counts["reber"]) == counts["reber"] // 4
+
+
+def test_what_was_judged_is_not_trained_again(tmp_path, config, monkeypatch):
+    """In earnest: as `rank` trains, and once."""
+    monkeypatch.setattr(bars, "MEMORY_STEPS", 3)
+    monkeypatch.setattr(bars, "paper_means", lambda block: {4: 0.0})
+    reference = {"metrics": {"reber": [0.0] * 10}, "parameters": 10**6}
+    (tmp_path / "reference.json").write_text(json.dumps(reference))
+    (tmp_path / "reference_memory_4.json").write_text(
+        json.dumps({"metrics": {"memory": [0.0] * 10}, "parameters": 10**6})
+    )
+    tasks = {"ladder": ("reber", "memory"), "tasks": {**config["tasks"], "memory": {"threshold": 0.0}}}
+    cache = MemoryCache()
+    bar = bars.memory_bar({**config, **tasks}, tmp_path, cache)
+    verdict = bar([make_row(reber=1.0, memory=1.0)])
+    assert set(verdict.metrics) == {"reber", "memory_4"} and len(cache) == 20
+    ranking = rank(
+        {"elman": KNOWN_BLOCKS["elman"]},
+        [memory_config(4, steps=3, seed=config["seed"])],
+        10,
+        MemoryCache(),
+        lambda *cell: True,
+    )
+    np.testing.assert_allclose(ranking.accuracy[:, 0, 0], verdict.metrics["memory_4"])
+    again = bars.memory_bar({**config, **tasks}, tmp_path, cache)
+    assert again([make_row(reber=1.0, memory=1.0)]).metrics == verdict.metrics
+    assert len(cache) == 20
