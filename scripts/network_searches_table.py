@@ -31,8 +31,9 @@ _RESULTS = flags.DEFINE_string("results", None, "Also write the table to this fi
 
 _NOTE = """Metrics in percent; mean ± standard deviation over seeds. Validation is that of the search, which
 chose by it; test is after retraining on training and validation data together, and nothing was chosen by it.
-Trained candidates (a generation may end a little above the limit), images and minutes are those of a search;
-of one that was stopped and went on minutes are too few."""
+Trained candidates (a generation may end a little above the limit), images, minutes, candidates an hour and
+the share of compiling in what workers did are those of a search; of one that was stopped and went on
+minutes are too few. "Mean of all" is of all networks that a random search drew, 0 for those that failed."""
 
 
 def main(_: list[str]) -> None:

@@ -27,6 +27,7 @@ class Evaluated(NamedTuple):
     images: np.ndarray  # [n] examples trained on so far, this training's with them
     seconds: np.ndarray  # [G] since the start, at the end of each generation
     best: np.ndarray  # [G] best metric by then, NaN before the first
+    compiling: float  # share of the workers' time, NaN where nobody measured it
     chosen: float  # metric of the best candidate, as `load_run` ranks them
     was_stopped: bool  # so that its seconds are too few
     tested: list[dict[str, Any]]  # what retrain_best.py wrote, of the best and of starts
@@ -107,12 +108,15 @@ def _evaluated(run: Run) -> Evaluated:
     values = np.array([np.nan if value is None else value for value in metrics], np.float64)
     place = np.array([row["generation"] for row in rows])
     best = np.fmax.accumulate(values)
+    spent = [row.get("seconds_evaluator", {}) for row in run.generations]
+    compiling, training = (sum(each.get(name, 0.0) for each in spent) for name in ("compiling", "training"))
     num_met = np.searchsorted(place, np.arange(place[-1] + 1), side="right")
     return Evaluated(
         values=values,
         images=np.cumsum([row["train_steps"] for row in rows]) * run.config["evaluator"]["batch_size"],
         seconds=np.cumsum([row["seconds"] for row in run.generations])[: place[-1] + 1],
         best=np.where(num_met > 0, best[np.maximum(num_met, 1) - 1], np.nan),
+        compiling=compiling / (compiling + training) if compiling + training > 0 else np.nan,
         chosen=run.best[0]["metrics"][task],
         was_stopped=len(run.provenance.get("sessions", ())) > 1,
         tested=_load_tests(run),
@@ -144,14 +148,19 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
     """Returns columns and rows: for each search the best it found, and what it started from.
 
     Metrics are in percent. Over the seeds of a search they are mean ± standard deviation; of several
-    trainings for the test, their mean counts.
+    trainings for the test, their mean counts. Of a random search there is also the mean of all it drew, where
+    what failed counts 0 (random sampling, Ericsson et al. 2024, but on validation data).
     """
     columns = ["search", "network", "parameters", "validation", "test"]
-    columns += ["trained", "images", "minutes", "seeds"]
+    columns += ["trained", "images", "minutes", "an hour", "compiling", "seeds"]
     rows = []
     for one in searches:
         tested = [found for run in one.runs for found in run.tested if not found["start"]]
-        minutes = f"{np.mean([run.seconds[-1] for run in one.runs]) / 60:.0f}"
+        seconds = np.array([run.seconds[-1] for run in one.runs])
+        minutes = f"{np.mean(seconds) / 60:.0f}"
+        an_hour = np.mean([3600 * len(run.values) for run in one.runs] / seconds)
+        was_stopped = any(run.was_stopped for run in one.runs)
+        compiling = np.mean([run.compiling for run in one.runs])
         rows.append(
             [
                 one.name,
@@ -161,16 +170,21 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
                 _tests(tested),
                 f"{np.mean([len(run.values) for run in one.runs]):.0f}",
                 f"{np.mean([run.images[-1] for run in one.runs]):,.0f}",
-                f"{minutes}, stopped" if any(run.was_stopped for run in one.runs) else minutes,
+                f"{minutes}, stopped" if was_stopped else minutes,
+                None if was_stopped else f"{an_hour:,.0f}",
+                f"{compiling:.0%}" if np.isfinite(compiling) else None,
                 len(one.runs),
             ]
         )
+        if one.config["strategy"]["name"] == "random_search":
+            means = _spread([float(np.mean(np.nan_to_num(run.values))) for run in one.runs])
+            rows.append([one.name, "mean of all", None, means, *[None] * 6, len(one.runs)])
         starts = [found for run in one.runs for found in run.tested if found["start"]]
         for name in dict.fromkeys(found["start"] for found in starts):
             same = [found for found in starts if found["start"] == name]
             valid = _spread([found["valid"] for found in same if found["valid"] is not None])
             shown = [one.name, name, same[0]["parameters"], valid, _tests(same)]
-            rows.append([*shown, None, None, None, len(same)])
+            rows.append([*shown, *[None] * 5, len(same)])
     return columns, rows
 
 

@@ -134,12 +134,14 @@ class Progress:
 def rates(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns evaluations per second, and steps of the policy per second where there is one, in words.
 
-    Evaluations that take longer than ten seconds are counted by the hour. Where an evaluator tells compiling
-    from training, the share of compiling follows, and how much of the time nothing was trained for it.
+    Evaluations that take longer than ten seconds are counted by the hour, and all of an evaluator that tells
+    compiling from training; there the share of compiling follows, and how much of the time nothing was
+    trained for it.
     """
     # The first generation of a session compiles; it is left out as soon as there are others.
     rows = list(rows)[1:] or list(rows)
     parts = []
+    spent = [row.get("seconds_evaluator", {}) for row in rows]
     for count, per, words in (
         ("new_evaluations", "seconds_evaluating", "evaluations/s"),
         ("policy_steps", "seconds_strategy", "policy steps/s"),
@@ -147,10 +149,9 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         total, seconds = sum(row[count] for row in rows), sum(row[per] for row in rows)
         if total and seconds > 0:
             rate = total / seconds
-            if count == "new_evaluations" and rate < 0.1:
+            if count == "new_evaluations" and (rate < 0.1 or any(spent)):
                 rate, words = 3600 * rate, "evaluations/h"
             parts.append(f"{float(f'{rate:.3g}'):,g} {words}")
-    spent = [row.get("seconds_evaluator", {}) for row in rows]
     compiling, waiting, training = (
         sum(each.get(name, 0.0) for each in spent) for name in ("compiling", "waiting", "training")
     )

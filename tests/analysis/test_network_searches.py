@@ -32,6 +32,7 @@ def test_tables_show_the_best_of_each_search_and_what_it_started_from(runs):
     table = [dict(zip(columns, row, strict=True)) for row in rows]
     assert [(row["search"], row["network"]) for row in table] == [
         ("random", "best found"),
+        ("random", "mean of all"),
         ("starts", "best found"),
         ("starts", "large"),
     ]
@@ -41,6 +42,17 @@ def test_tables_show_the_best_of_each_search_and_what_it_started_from(runs):
     ]
     spread = f"{50 * sum(best):.1f} ± {100 * abs(best[0] - best[1]) / np.sqrt(2):.1f}"
     assert table[0]["validation"] == spread and table[0]["seeds"] == 2 and table[0]["test"] is None
+    values = [
+        [
+            row["metrics"]["toy_data"] or 0.0
+            for row in candidates(runs / "random" / f"seed_{seed}")
+            if row["is_new"]
+        ]
+        for seed in (0, 1)
+    ]
+    means = np.array([np.mean(each) for each in values])
+    assert table.pop(1)["validation"] == f"{100 * means.mean():.1f} ± {100 * means.std(ddof=1):.1f}"
+    assert int(table[0]["an hour"].replace(",", "")) > 0 and table[0]["compiling"].endswith("%")
     rows = [row for row in candidates(runs / "starts") if row["is_new"]]
     assert table[1]["trained"] == str(len(rows)) and len(rows) >= 5
     assert table[1]["images"] == f"{16 * sum(row['train_steps'] for row in rows):,}"

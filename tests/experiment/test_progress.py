@@ -23,6 +23,6 @@ def test_fast_evaluations_are_counted_by_the_second_and_slow_ones_by_the_hour():
 
 def test_the_share_of_compiling():
     compiling = row(10, 10.0, compiling=10.0, waiting=5.0, training=30.0)
-    assert rates([compiling]) == ["1 evaluations/s", "compiling 25% (14% waited for)"]
+    assert rates([compiling]) == ["3,600 evaluations/h", "compiling 25% (14% waited for)"]
     del compiling["seconds_evaluator"]  # of a run of before there was such a thing
     assert rates([compiling]) == ["1 evaluations/s"]

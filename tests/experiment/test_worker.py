@@ -57,7 +57,7 @@ def test_a_search_in_one_process(whole):
         "at most 8 GiB",
     ):
         assert words in shown
-    assert "compiling" in shown and "evaluations/s" in shown and "epochs: 2" in shown
+    assert "compiling" in shown and "evaluations/h" in shown and "epochs: 2" in shown
     rows, config = read_metrics(run), read_json(run.config)
     assert config["evaluator"]["name"] == "individual" and config["evaluator"]["workers"] == 0
     assert set(rows[0]["seconds_evaluator"]) == {"compiling", "waiting", "training"}
