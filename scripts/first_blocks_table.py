@@ -2,7 +2,7 @@ r"""Puts searches for a first block over a bar into tables: when each found it, 
 
   python scripts/first_blocks_table.py
   python scripts/first_blocks_table.py --results=results/first_blocks.json \
-      --class_results=results/lstm_class.json
+      --class_results=results/lstm_class.json --memory_results=results/better_than_lstm.json
 
 Reads the run folders that scripts/first_block.py writes, finished or not; needs no computation. To be called
 on the machine that searched, whose processor the results name.
@@ -29,7 +29,7 @@ _CLASS = {
 }
 _CLASS_TITLES = {
     "lstm": "LSTM-class blocks",
-    "memory": "Better than the LSTM on near misses and on memory, a quarter of its parameters",
+    "memory": "Blocks over the bar of memory, beside the LSTM",
 }
 
 _NOTE = """From nothing, no pre-training. Each is `python scripts/first_block.py --bar=BAR --seed=SEED`;
@@ -41,7 +41,7 @@ in that time, whether it has ended or not. Each row has the commit of its search
 _CLASS_NOTES = {
     "lstm": "Near misses, mean ± standard deviation over the same ten seeds of data and weights.",
     "memory": """Near misses, and accuracy on the memory task by length, mean ± standard deviation over the
-same ten seeds of data and weights; parameters are those on near misses.""",
+same ten seeds of data and weights, by which the block was chosen; parameters are those on near misses.""",
 }
 
 
@@ -50,15 +50,29 @@ def main(_: list[str]) -> None:
     with one_line_errors():
         searches = load_searches(Path(_RUNS.value))
         columns, rows = searches_table(searches)
+        recipes = {one.bar: one.recipe for one in searches}
         show_result(
-            console, title="First block over a bar", columns=columns, rows=rows, note=_NOTE, to=_RESULTS.value
+            console,
+            title="First block over a bar",
+            columns=columns,
+            rows=rows,
+            note=_NOTE,
+            to=_RESULTS.value,
+            config=recipes,
         )
         for bar, to in _CLASS.items():
             if to.value or any(one.bar == bar and one.found and one.reference for one in searches):
                 columns, rows, equations = class_table(searches, bar)
                 note = f"{_CLASS_NOTES[bar]} {equations}"
-                title = _CLASS_TITLES[bar]
-                show_result(console, title=title, columns=columns, rows=rows, note=note, to=to.value)
+                show_result(
+                    console,
+                    title=_CLASS_TITLES[bar],
+                    columns=columns,
+                    rows=rows,
+                    note=note,
+                    to=to.value,
+                    config=recipes[bar],
+                )
 
 
 if __name__ == "__main__":

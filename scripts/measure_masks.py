@@ -82,12 +82,15 @@ def main(_: list[str]) -> None:
                             reason,
                         ]
                     )
+        config = {"episodes": _EPISODES.value, "seed": _SEED.value}
         title = f"Valid graphs among those that new policies build, {_EPISODES.value} a cell"
         note = (
             "Masks (`space.masks`) forbid cycles without a recursion, recursions from parameters, and to "
             "leave out the last chance of an edge from the input."
         )
-        show_result(console, title=title, columns=columns, rows=rows, note=note, to=_RESULTS.value)
+        show_result(
+            console, title=title, columns=columns, rows=rows, note=note, to=_RESULTS.value, config=config
+        )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,10 @@ def main(_: list[str]) -> None:
         task, num = config["ladder"][0], config["evaluations"]
         columns, rows = networks_table(searches)
         title = f"Searches of networks on {task}, {num} evaluations each"
-        show_result(console, title=title, columns=columns, rows=rows, note=_NOTE, to=_RESULTS.value)
+        configs = {one.name: one.config for one in searches}
+        show_result(
+            console, title=title, columns=columns, rows=rows, note=_NOTE, to=_RESULTS.value, config=configs
+        )
         if _PLOT.value:
             panels = network_panels(searches)
             label = "Best on validation data so far (%)"

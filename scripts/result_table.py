@@ -1,6 +1,6 @@
 """What scripts that end with a table do with it: print it, and write it where they are asked to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ def show_result(
     rows: Sequence[Sequence[Any]],
     note: str,
     to: str | None,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
     """Prints a table, "-" for what is missing, and writes it where `to` says so.
 
     Args:
       console: to print to.
-      title, columns, rows, note: see `analysis.results.Result`.
+      title, columns, rows, note, config: see `analysis.results.Result`.
       to: a file in the form of results/, or None.
 
     Raises:
@@ -44,5 +45,6 @@ def show_result(
             note=note,
             cores=parallel.usable_cores(),
             devices=parallel.describe_devices(1),
+            config=config,
         )
         write_result(Path(to), result)

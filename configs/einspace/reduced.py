@@ -6,9 +6,10 @@ r"""einspace on a part of AddNIST, for two cores and an hour.
   python scripts/retrain_best.py --run_dir=runs/mix
 
 2,000 training images and two epochs. Searches: "mix" (evolution from the four published architectures),
-"scratch" (evolution from random ones) and "random_search"; all stop after as many trainings. Two worker
-processes train at a time, and what comes next is compiled meanwhile: a generation is four candidates, or
-eight. The limits of the space just let the four architectures in.
+"scratch" (evolution from random ones), "random_search", and "reinforce" (derivations of at most 96 rules,
+grown by a policy); all stop after as many trainings. Two worker processes train at a time, and what comes
+next is compiled meanwhile: a generation is four candidates, or eight. The limits of the space just let the
+four architectures in.
 """
 
 import ml_collections
@@ -23,6 +24,7 @@ SEARCHES = {
     "mix": (_EVOLUTION | {"start": "starts"}, MIXED_SEEDS),
     "scratch": (_EVOLUTION, ()),
     "random_search": ({"name": "random_search", "batch_size": 8}, ()),
+    "reinforce": ({"name": "reinforce", "batch_size": 16, "num_trained": 4, "num_minibatches": 2}, ()),
 }
 
 
@@ -37,6 +39,8 @@ def get_config(search: str = "mix") -> ml_collections.ConfigDict:
         space={
             "name": "einspace",
             "seeds": seeds,
+            # A policy's graphs have a node for each rule that there may be.
+            "max_nodes": 96 if search == "reinforce" else 512,
             "max_parameters": 12_000_000,
             "max_activations": 4_000_000,
             # The published head averages the features of tokens, which a norm before it makes constant.

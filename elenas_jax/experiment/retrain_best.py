@@ -58,7 +58,8 @@ def retrain_best(
       this call).
 
     Raises:
-      ConfigError: if the run has no such candidate, or is of another evaluator or kind of task.
+      ConfigError: if the run has no such candidate, or is of another evaluator or kind of task; if data are
+        missing (test data are read last; trainings are kept).
       RunError: if the folder cannot be read, another process retrains the candidate, or trainings that were
         kept are of other data or settings.
     """
