@@ -46,6 +46,7 @@ _PLOT = flags.DEFINE_string("plot", None, "Also draw the curves: a file that end
 _JSON = flags.DEFINE_string("json", None, "Also write what is printed, and the curves, to this file.")
 _RESULTS = flags.DEFINE_string("results", None, "Also write the table to this file, in the form of results/.")
 
+_SECTIONS = ("ladder", "tasks", "space", "reward", "strategy")  # of the config, that results depend on
 _NOTE = """Best score so far, mean ± half of its 95% confidence interval; regret against the best of the
 table, and rank of the block handed over, the best is 1, means over seeds. Draws are candidates proposed
 until then, valid or not, new or not."""
@@ -123,7 +124,10 @@ def main(_: list[str]) -> None:
                 cores=parallel.usable_cores(),
                 devices=parallel.describe_devices(1),
                 seeds={"there": len(seeds), "planned": len(seeds)},
-                config={name: config["strategy"] for name, config in configs.items()},
+                config={
+                    "table": ground.table.digest,
+                    **{name: {each: config[each] for each in _SECTIONS} for name, config in configs.items()},
+                },
             )
             write_result(Path(_RESULTS.value), result)
         if _PLOT.value:
