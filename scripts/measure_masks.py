@@ -85,8 +85,8 @@ def main(_: list[str]) -> None:
         config = {"episodes": _EPISODES.value, "seed": _SEED.value}
         title = f"Valid graphs among those that new policies build, {_EPISODES.value} a cell"
         note = (
-            "Masks (`space.masks`) forbid cycles without a recursion, recursions from parameters, and to "
-            "leave out the last chance of an edge from the input."
+            "Masks (`space.masks`) forbid cycles without a recursion, recursions from parameters, and "
+            "leaving out the last chance of an edge from the input."
         )
         show_result(
             console, title=title, columns=columns, rows=rows, note=note, to=_RESULTS.value, config=config
