@@ -42,7 +42,8 @@ def replay_figure(
         axes.set_ylabel(label)
     # Below, where it hides nothing.
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)))
+    most = 5 if len(panels) > 1 or len(names) <= 5 else 3  # columns that the width has room for
+    figure.legend(handles, names, loc="outside lower center", ncols=min(most, len(names)))
     return figure
 
 
