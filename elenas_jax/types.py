@@ -153,7 +153,10 @@ class SearchSpace(NamedTuple):
     to_graph: Callable  # candidate -> jraph.GraphsTuple
     build: Callable  # candidate, task -> Network
     describe: Callable  # candidate -> str a person reads
-    drawing: Callable  # candidate -> {"nodes": [...], "edges": [...]} with labels and colours
+    drawing: (
+        Callable  # candidate -> {"nodes": [...], "edges": [...]} with labels and colours; perhaps the same
+    )
+    # under "tree": how it was derived
     to_json: Callable  # candidate -> JSON-able object
     from_json: Callable  # the same object -> candidate
     known: Callable  # key -> a known architecture or a variant of one, to pre-train policies on; jittable

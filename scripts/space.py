@@ -133,12 +133,15 @@ def _indented(text: str) -> str:
 def check(args: argparse.Namespace) -> int:
     """Checks samples and a mutation of each; returns 1 if one fails."""
     made = make_space(args)
+    if args.starts and made.space.starts is None:
+        raise ConfigError("--starts needs architectures to start from: --set 'seeds=(\"NAME\",)'.")
     results = space_check.check_space(
-        made.space, made.tasks, jax.random.key(args.seed), args.n, _inference(made)
+        made.space, made.tasks, jax.random.key(args.seed), args.n, _inference(made), starts=args.starts
     )
     failures = [failure for found in _tracked(results, args.n, "checking") for failure in found]
     counts = Counter(failure.what for failure in failures)
-    about = f"{args.space}: {args.n:,} samples and their mutations, seed {args.seed}"
+    of = "mutations of the starts" if args.starts else "samples and their mutations"
+    about = f"{args.space}: {args.n:,} {of}, seed {args.seed}"
     if not failures:
         print(f"{about}: 0 failures.")
         return 0
@@ -385,6 +388,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_space(made)
     made.add_argument("--n", type=whole(1), default=100, help="how many (default 100)")
+    made.add_argument(
+        "--starts",
+        action="store_true",
+        help="mutates the architectures of --set 'seeds=(\"NAME\", ...)', in turn, in place of samples",
+    )
 
     known = f"{', '.join(GRAMMARS)}, or a file of rules like 'S -> a S [0.3] | b [0.7]'"
     made = command("count", count, "Counts the derivations of a grammar exactly; those that can be drawn.")

@@ -74,6 +74,19 @@ def test_samples_of_elenas_take_settings(call):
     assert status == 0 and json.loads(out)["candidate"]["num_nodes"] == 6
 
 
+def test_check_mutates_published_architectures(call):
+    seeds = '--set=seeds=("transformer", "mlp_mixer")'
+    status, out, _ = call("check", "--space=einspace", "--starts", seeds, "--n=4", "--input=3x16x16")
+    assert status == 0 and "4 mutations of the starts, seed 0: 0 failures" in out
+    status, _, err = call("check", "--space=elenas", "--starts")
+    assert status == 2 and "--starts needs architectures" in err
+
+
+def test_elenas_is_checked_as_any_space(call):
+    status, out, _ = call("check", "--space=elenas", "--set=num_nodes=8", "--n=6")
+    assert status == 0 and "6 samples and their mutations, seed 0: 0 failures" in out
+
+
 def test_check_ends_with_0_where_nothing_fails_and_with_1_elsewhere(call):
     status, out, _ = call("check", "--space=einspace", "--n=6", "--input=3x16x16")
     assert (status, out) == (0, "einspace: 6 samples and their mutations, seed 0: 0 failures.\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elenas_jax.analysis import page, report_blocks, report_search, tables
-from elenas_jax.analysis.draw import draw_block
+from elenas_jax.analysis.draw import draw_block, read_drawing
 from elenas_jax.analysis.load import Run, load_runs
 from elenas_jax.analysis.plots import write_figures
 from elenas_jax.experiment.run_dir import RunError, run_dir, write_atomically
@@ -79,6 +79,8 @@ def _draw_blocks(runs: Sequence[Run], num_blocks: int) -> dict[int, str]:
         if block["drawing"] is not None:
             try:
                 pictures[block["rank"]] = draw_block(block["drawing"], _title(block, len(runs) > 1))
+                if "tree" in block["drawing"]:
+                    read_drawing(block["drawing"]["tree"])
             except ValueError as error:
                 raise RunError(f"The archive is damaged: block {block['hash']}: {error}") from error
     return pictures

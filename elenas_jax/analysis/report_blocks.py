@@ -186,6 +186,9 @@ def _card(block: Record, rows: Sequence[Record], several: bool) -> str:
         picture = '<p class="none">No drawing is stored for this block.</p>'
     else:
         picture = _picture(draw_block(block["drawing"]))
+        if "tree" in block["drawing"]:
+            tree = _picture(draw_block(block["drawing"]["tree"]))
+            picture += f"\n<details><summary>How it was derived</summary>{tree}</details>"
     shown = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
     equations = f"<pre>{text(block['text'])}</pre>" if block["text"] else ""
     return (

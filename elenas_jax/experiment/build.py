@@ -23,7 +23,7 @@ from elenas_jax.experiment.run_dir import plain
 from elenas_jax.ops import COMBINING, TRANSFORMING
 from elenas_jax.spaces import SPACES
 from elenas_jax.spaces.elenas_sampling import operation_codes
-from elenas_jax.strategies import STRATEGIES
+from elenas_jax.strategies import LEARNING, STRATEGIES
 from elenas_jax.strategies.rewards import make_reward
 from elenas_jax.tasks import make_task
 from elenas_jax.types import AnyTask, SearchSpace, Strategy, Task
@@ -283,6 +283,11 @@ def _what_is_trained(config: Mapping[str, Any]) -> dict[str, Any]:
 def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
     """Returns the strategy; one that learns a policy starts from `strategy.pretrained` if that is set."""
     settings = {key: value for key, value in config["strategy"].items() if key not in ("name", PRETRAINED)}
+    if space.growth.num_stages > 1 and config["strategy"]["name"] not in LEARNING:
+        raise ConfigError(
+            f"space.stages={tuple(config['space']['stages'])}: {config['strategy']['name']} does not grow "
+            f"graphs step by step, so that it has no stages; strategies with stages are {', '.join(LEARNING)}."
+        )
     if PRETRAINED in config["strategy"]:
         settings["initial_params"] = load_params(config)
     if "num_budgets" in inspect.signature(STRATEGIES[config["strategy"]["name"]]).parameters:

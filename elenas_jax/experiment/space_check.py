@@ -87,6 +87,8 @@ def check_space(
     key: Array,
     num: int,
     infer: Callable[[PyTree], Built] | None = None,
+    *,
+    starts: bool = False,
 ) -> Iterator[list[Failure]]:
     """Samples and mutates, and yields what is wrong with each sample and its mutation.
 
@@ -99,7 +101,14 @@ def check_space(
       key: sample i and its mutation follow from it and i.
       num: of samples.
       infer: what the space infers of a candidate, where it infers anything.
+      starts: whether the space's starts, one after the other, stand in for samples.
+
+    Raises:
+      ValueError: if the space was made without starts, and they are asked for.
     """
+    if starts and space.starts is None:
+        raise ValueError(f"the space {space.name} was made without starts.")
+    num_starts = len(jax.tree.leaves(space.starts)[0]) if starts else 0
     sample, mutate, status = map(jax.jit, (space.sample, space.mutate, space.status))
     seen: set[bytes] = set()
 
@@ -119,7 +128,11 @@ def check_space(
 
     for number in range(num):
         key_sample, key_mutate = jax.random.split(jax.random.fold_in(key, number))
-        candidate = _on_host(sample(key_sample))
+        candidate = (
+            jax.tree.map(lambda leaf, place=number % num_starts: leaf[place], space.starts)
+            if starts
+            else _on_host(sample(key_sample))
+        )
         failures = list(check(number, candidate, "sample"))
         if not failures:
             child = _on_host(mutate(key_mutate, candidate))

@@ -5,14 +5,14 @@ keeps to the budgets. Source: Ericsson et al. (2024). Derivations are handled on
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from elenas_jax.ops.fundamental_shapes import NO_DERIVATION, NOT_AS_INFERRED, REASONS, TOO_DEEP, VALID
 from elenas_jax.spaces.einspace_canonical import network_text, simplify
-from elenas_jax.spaces.einspace_drawing import draw_derivation
+from elenas_jax.spaces.einspace_drawing import draw_derivation, draw_tree
 from elenas_jax.spaces.einspace_grammar import make_einspace_grammar
 from elenas_jax.spaces.einspace_growth import make_valid_rules
 from elenas_jax.spaces.einspace_listing import describe_derivation
@@ -172,6 +172,10 @@ def make_einspace(
         drawn = read(candidate)
         return f"y = {REASONS[int(status(candidate))]}" if drawn is None else describe_derivation(drawn.typed)
 
+    def drawing(candidate: Derivation) -> dict[str, Any]:
+        derived = typed(to_tree(grammar, candidate))
+        return draw_derivation(derived) | {"tree": draw_tree(derived)}
+
     growth = make_grammar_growth(
         grammar,
         max_rules=max_nodes,
@@ -190,7 +194,7 @@ def make_einspace(
         to_graph=lambda candidate: tree_graph(growth, candidate),
         build=build,
         describe=describe,
-        drawing=lambda candidate: draw_derivation(typed(to_tree(grammar, candidate))),
+        drawing=drawing,
         to_json=lambda candidate: to_json(grammar, candidate),
         from_json=lambda data: from_json(grammar, data, max_nodes),
         known=jittable_draw(known, nothing),

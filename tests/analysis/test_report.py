@@ -12,7 +12,7 @@ import pytest
 
 from elenas_jax.analysis import load_run, print_summary, report, report_blocks, write_report
 from elenas_jax.experiment.run_dir import RunError
-from elenas_jax.spaces.einspace_drawing import draw_derivation
+from elenas_jax.spaces.einspace_drawing import draw_derivation, draw_tree
 from elenas_jax.spaces.einspace_grammar import make_einspace_grammar
 from elenas_jax.spaces.einspace_listing import describe_derivation
 from elenas_jax.spaces.einspace_seeds import make_seed
@@ -238,14 +238,20 @@ def test_a_report_shows_derivations_as_it_shows_graphs(no_figures, tmp_path):
     grammar = make_einspace_grammar()
     typed = infer(make_seed("resnet10", grammar), state_of((3, 64, 64)))
     text = describe_derivation(typed)
-    run = write_run(tmp_path / "run", drawings=(draw_derivation(typed),), texts=(text,))
+    drawing = draw_derivation(typed) | {"tree": draw_tree(typed)}
+    run = write_run(tmp_path / "run", drawings=(drawing,), texts=(text,))
     page = parse(write_report(run, num_blocks=1))
     (card,) = (card for card in page.iter("article") if card.get("id") == "block-1")
     assert [pre.text for pre in card.iter("pre")] == [text]
-    nodes = [group for group in card.iter(f"{SVG}g") if group.get("class") == "node"]
+    network, tree = card.iter(f"{SVG}svg")
+    nodes, rules = (
+        [group for group in svg.iter(f"{SVG}g") if group.get("class") == "node"] for svg in (network, tree)
+    )
     assert len(nodes) == 39 and {"conv 3x3, 64", "64x32x32"} <= {
         words.text for node in nodes for words in node.iter(f"{SVG}text")
     }
+    assert len(rules) == len(drawing["tree"]["nodes"])
+    assert "How it was derived" in {words.text for words in card.iter("summary")}
     svg = card.find(f".//{SVG}svg")
     assert svg is not None and float(svg.get("width", "")) < 1700, "long networks stand in rows"
     table = page.find(".//table[@id='best']")

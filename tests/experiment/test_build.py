@@ -5,7 +5,7 @@ import pytest
 
 from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.evaluation.ladder import ladder_score
-from elenas_jax.experiment.build import build, build_evaluator, build_space, build_tasks
+from elenas_jax.experiment.build import build, build_evaluator, build_space, build_strategy, build_tasks
 from elenas_jax.experiment.config import check_config, default_config, default_values
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import flatten
@@ -44,6 +44,14 @@ def test_what_no_limit_of_parameters_goes_with():
         build_evaluator(config, build_tasks(config), MemoryCache())
     with pytest.raises(ConfigError, match="a table is of all blocks"):
         all_blocks(config, build_space(config, build_tasks(config)))
+
+
+@pytest.mark.parametrize("name", ["random_search", "evolution", "successive_halving"])
+def test_stages_are_for_strategies_that_grow_graphs(name):
+    space = {"name": "elenas", "num_nodes": 8, "stages": (6, 8)}
+    config = check_config({"space": space, "strategy": {"name": name}})
+    with pytest.raises(ConfigError, match=rf"space.stages=\(6, 8\): {name} .* reinforce, ppo"):
+        build_strategy(config, build_space(config, build_tasks(config)))
 
 
 INDIVIDUAL = {

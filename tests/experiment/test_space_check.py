@@ -124,3 +124,15 @@ def test_tasks_of_widths_have_nothing_to_train_on():
         task.sample(jax.random.key(0), 1)
     with pytest.raises(ValueError, match="nothing to train on"):
         TASKS[0].load()
+
+
+def test_starts_stand_in_for_samples():
+    space = toy(
+        sample=lambda key: 1 / 0,
+        mutate=lambda key, candidate: jnp.where(candidate == 3, candidate, 2),
+        starts=np.array([4, 3], np.int32),
+    )
+    found = list(check_space(space, TASKS, jax.random.key(0), 4, starts=True))
+    assert [[failure.what for failure in each] for each in found] == 2 * [[], ["mutation changes nothing"]]
+    with pytest.raises(ValueError, match="without starts"):
+        next(check_space(toy(), TASKS, jax.random.key(0), 4, starts=True))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from elenas_jax.analysis import draw_block
 from elenas_jax.spaces import SPACES
 from elenas_jax.types import OK, SearchSpace
 
@@ -75,6 +76,8 @@ def test_descriptions_and_drawings_name_the_output(space, sampled):
         assert "y" in space.describe(candidate)
         drawing = space.drawing(candidate)
         json.dumps(drawing)
+        if "tree" in drawing:  # drawn by the same code
+            assert draw_block(drawing["tree"]).startswith("<svg")
         assert sum(node["is_output"] for node in drawing["nodes"]) == 1
         ids = {node["id"] for node in drawing["nodes"]}
         assert {edge[end] for edge in drawing["edges"] for end in ("source", "target")} <= ids
