@@ -286,7 +286,7 @@ def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
     if space.growth.num_stages > 1 and config["strategy"]["name"] not in LEARNING:
         raise ConfigError(
             f"space.stages={tuple(config['space']['stages'])}: {config['strategy']['name']} does not grow "
-            f"graphs step by step, so that it has no stages; strategies with stages are {', '.join(LEARNING)}."
+            f"graphs step by step, so that it has no stages; those with stages: {', '.join(LEARNING)}."
         )
     if PRETRAINED in config["strategy"]:
         settings["initial_params"] = load_params(config)
