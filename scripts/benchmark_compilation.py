@@ -1,7 +1,8 @@
 r"""Times what an einspace network costs to compile, by the form that it is compiled in.
 
   python scripts/benchmark_compilation.py                      # about ten minutes on two cores
-  python scripts/benchmark_compilation.py --samples=0 --runs=1 --json=compilation.json
+  python scripts/benchmark_compilation.py --samples=0 --capped=0 --runs=1 --json=compilation.json
+  python scripts/benchmark_compilation.py --samples=0 --runs=0              # budgets and the cache alone
 
 A program is one training step: forward, backward and gradient descent. Forms, each with those above it:
 
@@ -12,7 +13,9 @@ A program is one training step: forward, backward and gradient descent. Forms, e
 
 First the published architectures: seconds of tracing and lowering, of XLA, of compiling the drawing of
 weights, instructions that XLA is given, and the median time of a step. Then random architectures (strict
-rules, budgets of the space): mean, median and 95% quantile of tracing, lowering and XLA together. Compiler
+rules, budgets of the space): mean, median and 95% quantile of tracing, lowering and XLA together. Last what
+budgets and the cache save: as many random architectures under each of several budgets, compiled each
+time they are drawn, and once for each different network. Compiler
 options are those of training. Seconds are of the processor, so that a busy machine changes them little;
 XLA compiles in several threads, and by the clock it takes less.
 """
@@ -36,7 +39,7 @@ from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.flags import parse_flags
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.session import one_line_errors
-from elenas_jax.spaces.einspace_canonical import simplify
+from elenas_jax.spaces.einspace_canonical import network_text, simplify
 from elenas_jax.spaces.einspace_grammar import make_einspace_grammar
 from elenas_jax.spaces.einspace_network import Form, make_network
 from elenas_jax.spaces.einspace_options import make_options
@@ -47,13 +50,18 @@ from elenas_jax.types import Network
 
 _BATCH = flags.DEFINE_integer("batch", 64, "Examples of a step.", lower_bound=1)
 _INPUT = flags.DEFINE_string("input", "3x28x28", "Shape of an example, CxHxW.")
-_RUNS = flags.DEFINE_integer("runs", 3, "Timed steps of the published architectures.", lower_bound=1)
+_RUNS = flags.DEFINE_integer(
+    "runs", 3, "Timed steps of the published architectures; 0 leaves them out.", lower_bound=0
+)
 _SAMPLES = flags.DEFINE_integer("samples", 40, "Random architectures.", lower_bound=0)
+_CAPPED = flags.DEFINE_integer("capped", 200, "Random architectures for each of the budgets.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the random architectures.")
 _JSON = flags.DEFINE_string("json", None, "Also write the measurements to this file.")
 
 CLASSES = 10
 BUDGET = Budget(nodes=512, parameters=50_000_000, activations=32_000_000, depth=100)
+# Most nodes, parameters and activations; the last two are of searches in the README.
+CAPS = (BUDGET, Budget(512, 12_000_000, 4_000_000, 100), Budget(512, 2_000_000, 400_000, 100))
 FORMS = {
     "plain": Form(fold_convolutions=False, stack_branches=False, scan_repeats=False),
     "folded": Form(stack_branches=False, scan_repeats=False),
@@ -150,6 +158,41 @@ def show_samples(shape: tuple[int, ...]) -> dict[str, Any]:
     return rows
 
 
+def show_caps(shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Prints the table of budgets, each with and without a cache of networks."""
+    grammar = make_einspace_grammar(num_axes=len(shape))
+    options = make_options(grammar, "strict")
+    print(f"\n{_CAPPED.value} random networks under each budget, seconds to compile a step of each")
+    print(" parameters  activations   mean    95%  different  mean with a cache")
+    rows = []
+    for budget in CAPS:
+        rng, seconds, kept = np.random.default_rng(_SEED.value), [], {}
+        for _ in range(_CAPPED.value):
+            typed = draw(rng, options, state_of(shape), budget=budget).typed
+            form = network_text(simplify(typed))
+            if form not in kept:
+                found = measure(network_of(typed, FORMS["scanned"]), shape, _BATCH.value, 0)
+                kept[form] = found.lowering + found.compiling
+            seconds.append(kept[form])
+        rows.append(
+            {
+                "parameters": budget.parameters,
+                "activations": budget.activations,
+                "mean": statistics.fmean(seconds),
+                "95%": float(np.quantile(seconds, 0.95)),
+                "different": len(kept),
+                "cached": sum(kept.values()) / len(seconds),
+            }
+        )
+        parameters, activations, mean, high, different, cached = rows[-1].values()
+        print(
+            f"{parameters:>11,}  {activations:>11,}  {mean:>5.2f}  {high:>5.2f}  {different:>9}  "
+            f"{cached:>17.2f}",
+            flush=True,
+        )
+    return rows
+
+
 def shape_of(text: str) -> tuple[int, ...]:
     sides = text.split("x")
     if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
@@ -163,9 +206,11 @@ def main(argv: list[str]) -> None:
     with one_line_errors():
         shape = shape_of(_INPUT.value)
         print(f"JAX {jax.__version__}, {_BATCH.value} examples of {_INPUT.value}")
-        found = {"seeds": show_seeds(shape)}
+        found: dict[str, Any] = {"seeds": show_seeds(shape)} if _RUNS.value else {}
         if _SAMPLES.value:
             found["samples"] = show_samples(shape)
+        if _CAPPED.value:
+            found["caps"] = show_caps(shape)
         if _JSON.value:
             Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
 
