@@ -15,10 +15,10 @@ Bars:
 
 The recipe is configs/elenas/first_block.py. Evaluations are different candidates that were trained; the
 seconds are all there are, trainings of further seeds and of the LSTM included, and --minutes is their
-limit, the generation in flight and its judging apart. Interrupted, it goes on when called again; what was
-spent on judging a generation that was killed is not counted. FILE of --json holds one
-object, also when nothing was found: found, bar, seed, seconds, evaluations, equations, parameters, graph,
-metrics (by task, one a seed; memory_LENGTH too). The exit status is 0 either way.
+limit, the generation in flight and its judging apart. Interrupted, it goes on when called again, first with
+judging what was not judged; what was spent on a judging that was killed is not counted. FILE of --json
+holds one object, also when nothing was found: found, bar, seed, seconds, evaluations, equations,
+parameters, graph, metrics (by task, one a seed; memory_LENGTH too). The exit status is 0 either way.
 """
 
 import sys

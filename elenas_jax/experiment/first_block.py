@@ -57,17 +57,15 @@ def search_for(
             )
         result |= so_far
     before, limit = result["seconds"], 60 * config["minutes"]
-    if result["found"] or before >= limit:
+    if result["found"]:
         check_same_config(files, config, FREE_KEYS, default_values(config))
         return True, result
-    judge: list[Callable[[list[Row]], Verdict | None]] = []
     resources = contextlib.ExitStack()
+    judge: list[Callable[[list[Row]], Verdict | None]] = []
 
     def until(candidates: list[Row]) -> str:
         if not judge:  # not before the folder is there
             judge.append(_make_judge(bar, config, files.path, resources))
-            # What a killed session may have found and not said.
-            candidates = [Row(**each, seconds=None) for each in export_rows(folder)]
         result["evaluations"] = read_metrics(files)[-1]["total_evaluations"]
         result["seconds"] = round(before + time.perf_counter() - started, 3)
         write_json(kept, result)  # judging may take minutes, and be killed
@@ -90,6 +88,11 @@ def search_for(
         return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
 
     with resources:
+        if read_metrics(files):
+            check_same_config(files, config, FREE_KEYS, default_values(config))
+            # A generation that was saved and not judged when a session was killed.
+            if until([Row(**each, seconds=None) for each in export_rows(folder)]):
+                return True, result
         ended = bool(run(config, folder, console=console, until=until).why)
     return ended, result
 

@@ -65,9 +65,20 @@ def test_what_a_killed_search_had_not_judged_is_judged_by_the_next(tmp_path, mon
     assert not kept["found"] and kept["equations"] is None
     judge = Judge(after=1)
     _, result = look_for(tmp_path / "run", judge, monkeypatch)
-    # The generation of the crash was saved, and its candidates are shown.
-    assert {generation for generation, _ in judge.shown[0]} == {0, 1, 2}
+    # The generation of the crash was saved, and its candidates are shown before any others are trained.
+    assert [{generation for generation, _ in shown} for shown in judge.shown] == [{0, 1}]
     assert result["found"] and result["seconds"] > kept["seconds"] > 0
+    assert result["evaluations"] == kept["evaluations"]
+
+
+def test_a_search_that_was_killed_while_judging_finds_what_another_finds(tmp_path, monkeypatch):
+    _, whole = look_for(tmp_path / "whole", Judge(after=3), monkeypatch)
+    with pytest.raises(MemoryError):
+        look_for(tmp_path / "killed", Judge(after=9, crash_at=3), monkeypatch)
+    judge = Judge(after=1)
+    _, killed = look_for(tmp_path / "killed", judge, monkeypatch, minutes=1e-3)  # no time is left
+    assert killed["found"] and killed["evaluations"] == whole["evaluations"]
+    assert {generation for generation, _ in judge.shown[0]} == {0, 1, 2}
 
 
 def test_the_limit_is_of_all_seconds(tmp_path, monkeypatch):
@@ -76,11 +87,11 @@ def test_the_limit_is_of_all_seconds(tmp_path, monkeypatch):
     assert set(result) == {
         *("found", "bar", "seed", "seconds", "evaluations", "equations", "parameters", "graph", "metrics")
     }
-    judge = Judge(after=1)
-    assert look_for(tmp_path / "run", judge, monkeypatch, minutes=0.001) == (True, result)
-    assert not judge.shown  # no time is left
-    _, longer = look_for(tmp_path / "run", judge, monkeypatch)
+    ended, again = look_for(tmp_path / "run", Judge(after=99), monkeypatch, minutes=0.001)
+    assert ended and not again["found"] and again["evaluations"] == result["evaluations"]
+    _, longer = look_for(tmp_path / "run", Judge(after=2), monkeypatch)
     assert longer["found"] and longer["seconds"] > result["seconds"]
+    assert longer["evaluations"] > result["evaluations"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"found": "yes"}'])
