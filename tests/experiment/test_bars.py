@@ -19,7 +19,7 @@ from elenas_jax.graphs import KNOWN_BLOCKS
 from elenas_jax.graphs.constructor import construct
 from elenas_jax.graphs.program import num_parameters
 from elenas_jax.spaces.elenas import to_json
-from elenas_jax.types import DIVERGED, OK
+from elenas_jax.types import CRASHED, DIVERGED, OK, OUT_OF_MEMORY
 
 TASK = {"negatives": "near_miss", "length": 10, "steps": 4, "valid_samples": 32, "threshold": 0.1}
 
@@ -122,7 +122,9 @@ def memory_of(tmp_path, config, monkeypatch):
             trained.append(("lstm" if is_reference else "candidate", name, len(seeds)))
             value = (reference if is_reference else candidate)[name]
             return SimpleNamespace(
-                metrics=np.full((len(seeds), 1, 1), value), parameters=np.full((10, 1), 400)
+                metrics=np.full((len(seeds), 1, 1), value),
+                parameters=np.full((10, 1), 400),
+                status=np.zeros((len(seeds), 1), np.int32),
             )
 
         def build(config, tasks, cache):
@@ -191,8 +193,10 @@ def test_a_reference_that_fails_has_nothing_and_does_not_bar_others(tmp_path, co
     def look_up(evaluator, graphs, seeds):
         is_reference = len(seeds) == 4
         values = np.full((len(seeds), 1, 1), 0.9)
-        values[0] = np.nan if is_reference else 0.9
-        return SimpleNamespace(metrics=values, parameters=np.full((len(seeds), 1), 10))
+        status = np.zeros((len(seeds), 1), np.int32)
+        if is_reference:
+            values[0], status[0] = np.nan, DIVERGED
+        return SimpleNamespace(metrics=values, parameters=np.full((len(seeds), 1), 10), status=status)
 
     def first_over():
         one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=4, parameter_share=1.0)
@@ -201,6 +205,37 @@ def test_a_reference_that_fails_has_nothing_and_does_not_bar_others(tmp_path, co
 
     monkeypatch.setattr(bars, "evaluate_seeds", look_up)
     assert first_over() and first_over()  # from the file as well
+
+
+@pytest.mark.parametrize("status", [OUT_OF_MEMORY, CRASHED])
+def test_a_reference_that_the_machine_could_not_train_is_no_bar(tmp_path, config, monkeypatch, status):
+    def look_up(evaluator, graphs, seeds):
+        statuses = np.array([[OK], [status], [OK], [OK]], np.int32)
+        values = np.where(statuses == OK, 0.9, np.nan)[..., None]
+        return SimpleNamespace(metrics=values, parameters=np.full((4, 1), 10), status=statuses)
+
+    monkeypatch.setattr(bars, "evaluate_seeds", look_up)
+    one = ReferenceBar(config, tmp_path, reference="elman", num_seeds=4)
+    with pytest.raises(RunError, match="The reference, elman, was not trained: "):
+        one.first_over([make_row(parameters=1, reber=0.9)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("mean", "is_over"), [(0.891, True), (0.889, False)])
+def test_the_class_of_the_lstm_ends_a_hundredth_below_it(tmp_path, config, monkeypatch, mean, is_over):
+    assert ReferenceBar(config, tmp_path).num_seeds == 10
+
+    def look_up(evaluator, graphs, seeds):
+        is_reference = graphs.edges.shape[1] == KNOWN_BLOCKS["lstm"].num_nodes
+        shape = (len(seeds), 1)
+        values = np.full((*shape, 1), 0.9 if is_reference else mean)
+        return SimpleNamespace(
+            metrics=values, parameters=np.full(shape, 20), status=np.zeros(shape, np.int32)
+        )
+
+    monkeypatch.setattr(bars, "evaluate_seeds", look_up)
+    found = ReferenceBar(config, tmp_path).first_over([make_row(parameters=10, reber=mean)])
+    assert bool(found) == is_over
 
 
 def test_the_limit_of_the_recipe_is_a_quarter_of_the_lstm():
