@@ -29,15 +29,15 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from elenas_jax.analysis import candidates
+from elenas_jax.analysis.intervals import half_width
 from elenas_jax.analysis.replays import Panel, write_replay_figure
 from elenas_jax.analysis.results import make_result, write_result
 from elenas_jax.analysis.tables import Table, show
 from elenas_jax.evaluation import parallel
 from elenas_jax.experiment.build import build_space, build_strategy, build_tasks
 from elenas_jax.experiment.config import PRETRAINED, check_config
-from elenas_jax.experiment.flags import parse_flags, parse_seeds, with_recipe
+from elenas_jax.experiment.flags import check_writable, parse_flags, parse_seeds, with_recipe
 from elenas_jax.experiment.pretrained import pretrain
-from elenas_jax.experiment.replay import half_width
 from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import read_metrics, run_dir
 from elenas_jax.experiment.session import INTERRUPTED, one_line_errors, prepare, run
@@ -77,6 +77,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+_SECTIONS = ("evaluations", "ladder", "tasks", "space", "reward", "strategy", "evaluator")  # of a config
+
+_NOTE = """Evaluations are different blocks that were trained. Draws are candidates that were asked for until
+then, valid or not, new or not; what a sampler draws again until it is valid is not counted. Time counts
+compiling; that of pre-training is not counted."""
+
+
 class Found(NamedTuple):
     """What one run found; n evaluations."""
 
@@ -109,23 +116,26 @@ def at_time(found: Found, seconds: np.ndarray) -> np.ndarray:
     return np.where(place >= 0, np.nan_to_num(found.best[np.maximum(place, 0)]), 0.0)
 
 
-def config_of(variant: Variant, console: Console) -> dict[str, Any]:
-    """Returns the resolved config of a variant, seed 0; pre-trains its policy if need be."""
+def config_of(variant: Variant) -> dict[str, Any]:
+    """Returns the resolved config of a variant, seed 0, from scratch; ConfigError if it cannot be built."""
     given = _CONFIG.value.to_dict()
     if given["strategy"]["name"] != variant.strategy:
         given["strategy"] = {"name": variant.strategy, **_SETTINGS.get(variant.strategy, {})}
     config = check_config(given | {"evaluations": _EVALUATIONS.value, "minutes": 0.0, "generations": 0})
     config = apply_changes(config, variant)
     if variant.pretrained:
-        folder = Path(_RUN_DIR.value) / f"policy_of_{variant.name}_{_UPDATES.value}"
-        space = build_space(config, build_tasks(config))
-        scratch = config | {"strategy": config["strategy"] | {PRETRAINED: ""}}
-        console.print(f"Pre-training the policy of {variant.name} in {folder}", soft_wrap=True)
-        pretrain(
-            scratch, space, build_strategy(scratch, space), folder, updates=_UPDATES.value, learning_rate=1e-3
-        )
-        config["strategy"] = config["strategy"] | {PRETRAINED: str(folder)}
+        config["strategy"] = config["strategy"] | {PRETRAINED: ""}
+    build_strategy(config, build_space(config, build_tasks(config)))
     return config
+
+
+def pretrained(config: dict[str, Any], name: str, console: Console) -> dict[str, Any]:
+    """Pre-trains the policy of a config; returns the config that starts from it."""
+    folder = Path(_RUN_DIR.value) / f"policy_of_{name}_{_UPDATES.value}"
+    space = build_space(config, build_tasks(config))
+    console.print(f"Pre-training the policy of {name} in {folder}", soft_wrap=True)
+    pretrain(config, space, build_strategy(config, space), folder, updates=_UPDATES.value, learning_rate=1e-3)
+    return config | {"strategy": config["strategy"] | {PRETRAINED: str(folder)}}
 
 
 def main(_: list[str]) -> None:
@@ -134,6 +144,8 @@ def main(_: list[str]) -> None:
         seeds = parse_seeds(_SEEDS.value)
         if len(seeds) < 2:
             raise ConfigError(f"--seeds={_SEEDS.value}: single seeds are not compared.")
+        for name, value in (("plot", _PLOT.value), ("results", _RESULTS.value)):
+            check_writable(name, value)
         if _PLOT.value and Path(_PLOT.value).suffix not in (".png", ".svg"):
             raise ConfigError(f"--plot={_PLOT.value}: it must end in .png or .svg.")
         variants = [parse_variant(name, STRATEGIES, LEARNING) for name in _STRATEGIES.value]
@@ -141,9 +153,12 @@ def main(_: list[str]) -> None:
             raise ConfigError(f"--strategies={','.join(_STRATEGIES.value)}: name each strategy once.")
         prepare(check_config(_CONFIG.value), console)
         num = _EVALUATIONS.value
+        configs = {variant.name: config_of(variant) for variant in variants}
         found: dict[str, list[Found]] = {}
         for variant in variants:
-            config = config_of(variant, console)
+            config = configs[variant.name]
+            if variant.pretrained:
+                config = pretrained(config, variant.name, console)
             found[variant.name] = []
             for seed in seeds:
                 folder = Path(_RUN_DIR.value) / variant.name / f"seed_{seed}"
@@ -171,12 +186,14 @@ def main(_: list[str]) -> None:
                 title=title,
                 columns=columns,
                 rows=rows,
-                note="Evaluations are different blocks that were trained. Time counts compiling; that of "
-                "pre-training is not counted.",
+                note=_NOTE,
                 cores=parallel.usable_cores(),
                 devices=parallel.describe_devices(parallel.count_devices()),
                 seeds={"there": len(seeds), "planned": max(len(seeds), _PLANNED.value)},
-                config=check_config(_CONFIG.value) | {"pretraining_updates": _UPDATES.value},
+                config={
+                    "pretraining_updates": _UPDATES.value,
+                    **{n: {each: c[each] for each in _SECTIONS} for n, c in configs.items()},
+                },
             )
             write_result(Path(_RESULTS.value), result)
         if _PLOT.value:

@@ -25,6 +25,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs.elenas import table as recipe
+from elenas_jax.analysis.intervals import half_width
 from elenas_jax.analysis.replays import Panel, write_replay_figure
 from elenas_jax.analysis.results import make_result, write_result
 from elenas_jax.analysis.tables import Table, show
@@ -48,8 +49,9 @@ _RESULTS = flags.DEFINE_string("results", None, "Also write the table to this fi
 
 _SECTIONS = ("ladder", "tasks", "space", "reward", "strategy")  # of the config, that results depend on
 _NOTE = """Best score so far, mean ± half of its 95% confidence interval; regret against the best of the
-table, and rank of the block handed over, the best is 1, means over seeds. Draws are candidates proposed
-until then, valid or not, new or not."""
+table, and rank of the block handed over, the best is 1, means over seeds. Draws are candidates that
+were asked for until then, valid or not, new or not; what a sampler draws again until it is valid is not
+counted."""
 
 
 def check_flags() -> list[int]:
@@ -104,7 +106,7 @@ def main(_: list[str]) -> None:
             seconds = (time.perf_counter() - started) / len(seeds)
             console.print(f"{name}: {len(seeds)} searches in {seconds * len(seeds):.0f} s", soft_wrap=True)
             rows = [summarise(made, ground, seeds, mark) for mark in marks]
-            cells = [f"{row['mean']:.4f} ± {row['interval']:.4f}" for row in rows]
+            cells = [f"{row['mean']:.4f} ± {half_width(np.array(row['best'])):.4f}" for row in rows]
             last = rows[-1]
             cells += [f"{last['regret']:.4f}", f"{last['rank']:.1f}", f"{last['draws']:,.0f}"]
             lines.append((name, *cells, f"{seconds:.2f}"))

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from elenas_jax.analysis.intervals import half_width
 from elenas_jax.analysis.plots import STYLE
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
@@ -58,7 +59,7 @@ def _draw(axes: Axes, panel: Panel, optimum: float | None) -> None:
             x, mean, color=colour, linestyle=style, label=name, marker=mark, markevery=max(1, len(x) // 8)
         )
         if len(values) > 1:
-            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+            half = half_width(values)
             axes.fill_between(x, mean - half, mean + half, color=colour, alpha=shade, linewidth=0)
     if optimum is not None:
         axes.axhline(optimum, color="#5f6670", linestyle="--", linewidth=1, label="best of the table")

@@ -51,7 +51,7 @@ class Curves(NamedTuple):
 
     best: np.ndarray  # [S, n] float32, best score so far
     rows: np.ndarray  # [S, n] int32, the block evaluated, a row of the table
-    draws: np.ndarray  # [S, n] int64, candidates proposed so far
+    draws: np.ndarray  # [S, n] int64, candidates so far that were asked for, as the rows of a run are
 
 
 def make_ground(config: Mapping[str, Any]) -> Ground:
@@ -129,16 +129,10 @@ def summarise(curves: Curves, ground: Ground, seeds: Sequence[int], mark: int) -
         "evaluations": mark,
         "best": best.tolist(),
         "mean": float(best.mean()),
-        "interval": float(half_width(best)),
         "regret": float((scores.max(axis=1)[replicates] - best).mean()),
         "rank": float((1 + (means > means[chosen][:, None]).sum(axis=1)).mean()),
         "draws": float(curves.draws[:, mark - 1].mean()),
     }
-
-
-def half_width(values: np.ndarray) -> np.ndarray:
-    """Returns half of a 95% confidence interval of the mean over the first axis, as of a normal one."""
-    return 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _replay_one(strategy: Strategy, advance: Callable, ground: Ground, seed: int, num: int) -> Curves:
@@ -147,24 +141,29 @@ def _replay_one(strategy: Strategy, advance: Callable, ground: Ground, seed: int
     scores = np.asarray(ground.evaluations.score[replicate])
     state = strategy.init(jax.random.fold_in(run_key, INIT))
     met: dict[int, int] = {}  # row of the table -> draws when it was met
-    generation = draws = 0
+    generation = draws = proposals = 0
     while len(met) < num:
         state, proposed = advance(run_key, state, generation, replicate)
-        for place, row in enumerate(np.asarray(proposed).ravel().tolist()):
+        for row in np.asarray(proposed).ravel().tolist():
             if row == _MISSING:
                 raise ValueError(f"A block that was drawn is not in table {ground.table.name}.")
+            draws += row != -NOT_EVALUATED
             if row >= 0 and row not in met and len(met) < num:
-                met[row] = draws + place + 1
-        draws += proposed.size
+                met[row] = draws
+        proposals += proposed.size
         generation += len(proposed)
-        if draws > MOST_DRAWS * num and len(met) < num:
-            raise ValueError(f"Seed {seed} met {len(met)} blocks in {draws:,} draws; {num} were wanted.")
+        if proposals > MOST_DRAWS * num and len(met) < num:
+            raise ValueError(f"Seed {seed} met {len(met)} blocks in {proposals:,} draws; {num} were wanted.")
     rows = np.array(list(met), np.int32)
     return Curves(np.maximum.accumulate(scores[rows]), rows, np.array(list(met.values()), np.int64))
 
 
 def _make_advance(strategy: Strategy, ground: Ground) -> Callable:
-    """Returns `advance(run_key, state, generation, replicate) -> state, [GENERATIONS, B] rows`."""
+    """Returns `advance(run_key, state, generation, replicate) -> state, [GENERATIONS, B] rows`.
+
+    A row is that of the table, minus the status of what is no block, minus NOT_EVALUATED of what was not
+    asked for.
+    """
     rows, evaluations = jnp.asarray(ground.rows), jax.tree.map(jnp.asarray, ground.evaluations)
 
     def look_up(proposal, replicate) -> tuple[jax.Array, Evaluation]:
@@ -181,7 +180,6 @@ def _make_advance(strategy: Strategy, ground: Ground) -> Callable:
             found,
             blank,
         )
-        # What was not asked for counts as drawn, and as nothing else.
         return jnp.where(asked, row, -NOT_EVALUATED), evaluation
 
     def one(run_key, state, generation, replicate, look) -> tuple[PyTree, jax.Array]:

@@ -2,6 +2,7 @@ import functools
 import io
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -12,13 +13,13 @@ from elenas_jax.evaluation.tabular import write_text
 from elenas_jax.experiment.archive import export_rows
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import check_config
-from elenas_jax.experiment.replay import make_ground, replay, summarise
+from elenas_jax.experiment.replay import Curves, make_ground, replay, summarise
 from elenas_jax.experiment.run_dir import plain
 from elenas_jax.experiment.session import run
 from elenas_jax.experiment.table import all_blocks, table_row
 from elenas_jax.graphs import ComputationGraph, canonical_hash
 from elenas_jax.spaces.elenas_sampling import draw, make_choices
-from elenas_jax.strategies import make_evolution
+from elenas_jax.strategies import make_evolution, make_random_search
 
 SEEDS = (0, 1, 2)
 STRATEGIES = {
@@ -119,6 +120,40 @@ def test_a_search_that_finds_no_more_is_refused(ground, path):
     num = len(ground.table.places) + 1
     with pytest.raises(ValueError, match=f"{num} were wanted"):
         replay(recipe(path, "random_search"), ground, [0], num)
+
+
+def test_a_summary_by_hand(ground):
+    # Two searches of three blocks; the second sees the other replicate.
+    scores = np.zeros((2, 4), np.float32)
+    scores[:] = [[0.125, 0.5, 0.25, 0.875], [0.375, 0.25, 0.75, 0.25]]
+    made_up = ground._replace(evaluations=ground.evaluations._replace(score=scores))
+    rows = np.array([[0, 1, 2], [1, 2, 3]], np.int32)
+    best = np.array([[0.125, 0.5, 0.5], [0.25, 0.75, 0.75]], np.float32)
+    draws = np.array([[1, 2, 5], [2, 3, 9]])
+    found = summarise(Curves(best, rows, draws), made_up, (0, 3), 3)
+    # Means of blocks: 0.25, 0.375, 0.5, 0.5625. Handed over are block 1, the third, and block 2, the second.
+    assert found["best"] == [0.5, 0.75] and found["mean"] == 0.625
+    assert found["regret"] == ((0.875 - 0.5) + (0.75 - 0.75)) / 2
+    assert found["rank"] == 2.5 and found["draws"] == 7.0
+
+
+def test_candidates_that_were_left_out_are_no_draws(ground):
+    def every_other(space):
+        strategy = make_random_search(space, batch_size=4)
+
+        def ask(key, state):
+            proposal, state = strategy.ask(key, state)
+            return proposal._replace(valid_candidates=jnp.arange(4) % 2 == 0), state
+
+        return strategy._replace(ask=ask)
+
+    some, everything = (
+        replay(make, ground, [0], 3)
+        for make in (every_other, functools.partial(make_random_search, batch_size=4))
+    )
+    assert some.draws[0, 0] == 1 and (np.diff(some.draws[0]) >= 1).all()
+    asked = [row for place, row in enumerate(everything.rows[0][:1].tolist()) if place % 2 == 0]
+    assert some.rows[0, 0] == asked[0]
 
 
 def test_summary_and_figure(ground, path, tmp_path):
