@@ -39,7 +39,8 @@ near misses, less 0.01, at half its parameters; the LSTM on near misses and, bes
 ELENA2, on memory, at a quarter. "None in" is of a search that has found nothing
 in that time, whether it has ended or not. Each row has the commit of its search."""
 _CLASS_NOTES = {
-    "lstm": "Near misses, mean ± standard deviation over the same ten seeds of data and weights.",
+    "lstm": "Near misses, mean ± standard deviation over the same ten seeds of data and weights, "
+    "by which the block was chosen.",
     "memory": """Near misses, and accuracy on the memory task by length, mean ± standard deviation over the
 same ten seeds of data and weights, by which the block was chosen; parameters are those on near misses.""",
 }

@@ -6,7 +6,8 @@ r"""Ranks blocks on the memory task, at several lengths and over several runs, b
 A block is one of the known ones, or a JSON file with a graph, such as scripts/first_block.py writes. All
 are trained by the evaluator of searches (width 64, linear head, batches of 32, Adam 1e-2) on fresh
 samples of elenas_jax/tasks/memory.py; a run is a replicate of data and initial weights. The accuracy is
-that on 20,000 samples which no training saw and on which nothing was chosen.
+that on 20,000 samples which no training saw; what first_block.py --bar=memory found was chosen by those of
+its own seed, so rank it with another --seed.
 
 What was trained is kept in --run_dir and not trained again: killed or stopped, it goes on when called
 again, also with more blocks, runs or lengths. --json writes every accuracy, --results the table for the
@@ -46,7 +47,7 @@ _JSON = flags.DEFINE_string("json", None, "Also write all accuracies to this fil
 _RESULTS = flags.DEFINE_string("results", None, "Also write the table as a result to this file.")
 _PLANNED_RUNS = 10  # the paper's
 _NOTE = (
-    "Accuracy in percent on 20,000 samples that no training saw and on which nothing was chosen; mean ± "
+    "Accuracy in percent on 20,000 samples that no training saw, of seed {seed}; mean ± "
     "standard deviation over runs, each with its own data and initial weights. Protocol of this project: 7 "
     "symbols and one distractor, width 64, linear head, {steps:,} steps of 32 fresh samples, Adam 1e-2, the "
     "same for all blocks; the rate was chosen among five settings of rate, batch and steps by single runs of "
@@ -85,7 +86,8 @@ def main(_: list[str]) -> None:
         there = len(ranking.accuracy)
         columns, rows = ["block", "parameters", *map(str, lengths)], rows_of(ranking, names, lengths)
         title = f"Memory task, accuracy in percent by length; {there} of {num_runs} runs"
-        table = Table(title=title, caption=_NOTE.format(steps=_STEPS.value), caption_justify="left")
+        note = _NOTE.format(steps=_STEPS.value, seed=_SEED.value)
+        table = Table(title=title, caption=note, caption_justify="left")
         for column in columns:
             table.add_column(column, justify="left" if column == "block" else "right")
         for row in rows:
@@ -108,7 +110,7 @@ def main(_: list[str]) -> None:
                 title="Memory task: accuracy in percent by length",
                 columns=columns,
                 rows=rows,
-                note=_NOTE.format(steps=_STEPS.value),
+                note=note,
                 cores=parallel.usable_cores(),
                 devices=parallel.describe_devices(parallel.count_devices()),
                 seeds={"there": there, "planned": max(_PLANNED_RUNS, num_runs)},

@@ -254,6 +254,9 @@ def load_matching_table(config: Mapping[str, Any]) -> Table:
             raise ConfigError(
                 f"evaluator.table={name!r} was made with {key} {theirs.get(key)!r}, not {ours!r}."
             )
+    trained = tuple(table.config["evaluator"].get("budgets", (1.0,)))
+    if trained[0] != 1.0:
+        raise ConfigError(f"evaluator.table={name!r} was trained on a part of the steps: budgets {trained}.")
     if config["evaluator"]["budgets"] != (1.0,):
         raise ConfigError(
             f"evaluator.budgets={config['evaluator']['budgets']}: evaluator.table={name!r} has (1.0,) alone."
@@ -283,7 +286,7 @@ def _what_is_trained(config: Mapping[str, Any]) -> dict[str, Any]:
 def build_strategy(config: Mapping[str, Any], space: SearchSpace) -> Strategy:
     """Returns the strategy; one that learns a policy starts from `strategy.pretrained` if that is set."""
     settings = {key: value for key, value in config["strategy"].items() if key not in ("name", PRETRAINED)}
-    if space.growth.num_stages > 1 and config["strategy"]["name"] not in LEARNING:
+    if len(config["space"].get("stages", ())) > 1 and config["strategy"]["name"] not in LEARNING:
         raise ConfigError(
             f"space.stages={tuple(config['space']['stages'])}: {config['strategy']['name']} does not grow "
             f"graphs step by step, so that it has no stages; those with stages: {', '.join(LEARNING)}."

@@ -71,7 +71,6 @@ _POPULATION_SPACES = ("elenas",)  # others are evaluated individually if nothing
 SHAPING: dict[str, Rule] = {
     name: Rule(default, (float,), low=0) for name, default in ShapingWeights._field_defaults.items()
 }
-REWARD: dict[str, Rule] = maker_rules(make_reward, without=("space",)) | SHAPING
 # No result depends on these, so a run may go on with others.
 FREE_KEYS = (
     "generations",
@@ -109,6 +108,15 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "num_candidates": dict(low=2),
     "eta": dict(low=2),
     "learning_rate": dict(above=0),
+    "num_trained": dict(low=0),
+    "num_minibatches": dict(low=1),
+    "num_elites": dict(low=0),
+    "generations_per_stage": dict(low=0),
+    "width": dict(low=1),
+    "num_rounds": dict(low=0),
+    "num_layers": dict(low=1),
+    "num_heads": dict(low=1),
+    "max_gradient_norm": dict(low=0),
 }
 _TASK_SCORES = ("threshold", "untrained", "weight")
 _TASK_FIELDS = ("train_samples", "valid_samples", *_TASK_SCORES)
@@ -181,7 +189,9 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
             "name": strategy,
             **_check_named("strategy", strategy, sections["strategy"], _strategy_rules(strategy)),
         },
-        "reward": check_section("reward.", sections["reward"], REWARD),
+        "reward": check_section(
+            "reward.", sections["reward"], _reward_rules(space), f" with space.name={space!r}"
+        ),
         "tasks": {
             name: check_section(f"tasks.{name}.", sections["tasks"].get(name, {}), _task_rules(name))
             for name in ladder
@@ -224,6 +234,12 @@ def _space_rules(name: str, evaluator: str) -> dict[str, Rule]:
     return maker_rules(SPACES[name], handed_in, _BOUNDS)
 
 
+def _reward_rules(space: str) -> dict[str, Rule]:
+    """Returns the rules of rewards; those of shaping where the space shapes."""
+    shapes = "shaping" in inspect.signature(SPACES[space]).parameters
+    return maker_rules(make_reward, without=("space",)) | (SHAPING if shapes else {})
+
+
 def _strategy_rules(name: str) -> dict[str, Rule]:
     rules = maker_rules(STRATEGIES[name], STRATEGY_HANDED_IN, _BOUNDS)
     if "initial_params" in inspect.signature(STRATEGIES[name]).parameters:
@@ -253,7 +269,7 @@ def _all_rules(resolved: Mapping[str, Any]) -> dict[str, Rule]:
     sections = {
         "space": _space_rules(resolved["space"]["name"], resolved["evaluator"]["name"]),
         "strategy": _strategy_rules(resolved["strategy"]["name"]),
-        "reward": REWARD,
+        "reward": _reward_rules(resolved["space"]["name"]),
         "evaluator": EVALUATORS[resolved["evaluator"]["name"]],
         **{f"tasks.{name}": _task_rules(name) for name in resolved["ladder"]},
     }

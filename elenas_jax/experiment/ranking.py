@@ -42,7 +42,7 @@ class Ranking(NamedTuple):
     """R runs of B blocks at L lengths."""
 
     accuracy: np.ndarray  # [R, B, L], NaN where a training failed or the graph is invalid
-    status: np.ndarray  # [B, L] int32, the first that is not ok over the runs
+    status: np.ndarray  # [B, L] int32, the largest over the runs: ok where all were
     parameters: np.ndarray  # [B] int32
 
 

@@ -66,7 +66,11 @@ def parse_variant(name: str, strategies: Collection[str], learning: Collection[s
 
 
 def apply_changes(config: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
-    """Returns a config with the settings of a variant changed."""
+    """Returns a config with the settings of a variant changed; ConfigError for one that it does not have."""
+    for section, settings in variant.changes.items():
+        if missing := settings.keys() - config[section].keys():
+            space = config["space"]["name"]
+            raise ConfigError(f"{variant.name!r}: with space {space!r} there is no {section}.{min(missing)}.")
     return dict(config) | {
         section: {**config[section], **settings} for section, settings in variant.changes.items()
     }

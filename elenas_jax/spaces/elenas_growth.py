@@ -28,7 +28,7 @@ class GrowthState(NamedTuple):
     """A graph on its way. S edges."""
 
     edges: jax.Array  # [M, M] int8
-    rank: jax.Array  # [S] int16, the step at which each edge is predicted
+    rank: jax.Array  # [S] int32, the step at which each edge is predicted
     step: jax.Array  # [] int32, edges predicted so far
     end: jax.Array  # [] int32, edges that are predicted at all: those among the nodes of a stage
 
@@ -68,20 +68,20 @@ def make_growth(
     observe_graph = make_observer(choices, positions)
 
     def start(key: jax.Array, stage: jax.Array | int = last) -> GrowthState:
-        rank = jnp.arange(num_steps, dtype=jnp.int16)
+        rank = jnp.arange(num_steps, dtype=jnp.int32)
         if order == "random":
             rank = jax.random.permutation(key, rank)
         end = jnp.int32(num_steps)
         if len(sizes) > 1:
             chosen = jnp.asarray(belongs)[stage]
             # Edges of the stage come first, in the same order.
-            rank = jnp.argsort(jnp.argsort(rank + num_steps * ~chosen)).astype(jnp.int16)
+            rank = jnp.argsort(jnp.argsort(rank + num_steps * ~chosen)).astype(jnp.int32)
             end = jnp.sum(chosen, dtype=jnp.int32)
         edges = jnp.zeros((choices.num_nodes, choices.num_nodes), jnp.int8)
         return GrowthState(edges, rank, jnp.int32(0), end)
 
     def place(state: GrowthState) -> jax.Array:
-        """Returns the edge that is predicted next, 0 after the end."""
+        """Returns the edge that is predicted next; after the end some edge, which nothing is done to."""
         return jnp.argmax(state.rank == state.step)
 
     def extend(state: GrowthState, action: jax.Array) -> GrowthState:

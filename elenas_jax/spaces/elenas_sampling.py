@@ -205,8 +205,8 @@ def change(choices: Choices, key: jax.Array, graph: ComputationGraph, most_chang
     """Changes 1 to `most_changes` edges of a graph.
 
     An edge and what it becomes are drawn together, in proportion to how likely the new operation
-    is there and never the one it has: a step of the chain whose stationary distribution is that
-    of `draw`, so repeated changes neither fill nor empty a graph.
+    is there and never the one it has. So repeated changes neither fill nor empty a graph: they end up
+    near the distribution of `draw`, weighted by how much there is to be changed.
     """
     key_count, key_changes = jax.random.split(key)
     num_changes = jax.random.randint(key_count, (), 1, most_changes + 1)

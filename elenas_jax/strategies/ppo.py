@@ -155,6 +155,8 @@ def make_ppo(
         raise ValueError(f"rewards is {rewards!r}; allowed are {', '.join(map(repr, REWARDS))}.")
     if rewards == "step" and num_trained:
         raise ValueError(f"num_trained is {num_trained}; with rewards 'step' all candidates are trained: 0.")
+    if min(width, num_heads) < 1 or width % num_heads:
+        raise ValueError(f"width ({width}) must be a multiple of num_heads ({num_heads}).")
     if len(betas) != 2:
         raise ValueError(f"betas is {tuple(betas)}; Adam has two.")
     if min(num_episodes, epochs, batch_size) < 1 or batch_size > num_episodes * num_steps:

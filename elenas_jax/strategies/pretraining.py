@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from elenas_jax.strategies.rollouts import PolicyFn
+from elenas_jax.strategies.rollouts import PolicyFn, sampler_log_probs
 from elenas_jax.types import Array, PyTree, SearchSpace
 
 
@@ -81,10 +81,7 @@ def make_pretraining(
 
     def sampler_is_right(steps: _Steps) -> Array:
         def one(state: PyTree, action: Array) -> Array:
-            shown = growth.observe(state).graph.globals
-            if shown is None:
-                return jnp.bool_(False)
-            return jnp.argmax(jnp.where(growth.valid_actions(state), shown[0], -jnp.inf)) == action
+            return jnp.argmax(sampler_log_probs(growth, state)) == action
 
         return jax.vmap(one)(steps.states, steps.actions)
 
@@ -119,11 +116,10 @@ def make_pretraining(
     @jax.jit
     def measure(key: Array, params: PyTree) -> Accuracy:
         def one(step: _Steps):
-            choice = policy(params, step.states)
-            is_right = [
-                jnp.argmax(each) == step.actions for each in (choice.log_probs, choice.sampler_log_probs)
-            ]
-            taken = [each[step.actions] for each in (choice.log_probs, choice.sampler_log_probs)]
+            log_probs = policy(params, step.states).log_probs
+            by_sampler = sampler_log_probs(growth, step.states)
+            is_right = [jnp.argmax(each) == step.actions for each in (log_probs, by_sampler)]
+            taken = [each[step.actions] for each in (log_probs, by_sampler)]
             return (*is_right, *taken)
 
         def episode(key: Array):

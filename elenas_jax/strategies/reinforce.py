@@ -66,6 +66,7 @@ class Elites(NamedTuple):
 
     episodes: Rollout
     returns: Array  # [Q] float32, -inf where a place is empty
+    scores: Array  # [Q] float32 of their candidates, by which equal ones are known
 
 
 class ReinforceState(NamedTuple):
@@ -116,7 +117,7 @@ def make_reinforce(
     Args:
       space: whose growth is learned.
       batch_size: episodes a generation.
-      num_trained: valid candidates that are proposed for training in a generation; valid ones
+      num_trained: valid candidates that are proposed for training in a generation, 0 for all; valid ones
         beyond are left out, invalid ones are always told apart and learned from. So what is learned from
         is invalid more often than what the policy draws; the elites make up for it (PPO, which has
         none, weights trained candidates instead).
@@ -129,7 +130,7 @@ def make_reinforce(
       num_elites: best episodes that are kept.
       imitation_weight: of their log-probability, relative to the policy gradient.
       discount: of rewards, per step.
-      max_gradient_norm: gradients are clipped to it.
+      max_gradient_norm: gradients are clipped to it; 0 does not clip.
       moments_decay: of the running moments that normalise returns, per generation.
       width, num_rounds: of the graph network.
       generations_per_stage: of the space's growth, see `stage_of`; 0, and only 0, for a space of one stage.
@@ -145,7 +146,8 @@ def make_reinforce(
     reward_fn = make_reward(space) if reward_fn is None else reward_fn
     model = GraphPolicy(growth.num_actions, width, num_rounds)
     policy = make_policy(growth, model.apply, exploration)
-    optimizer = optax.chain(optax.clip_by_global_norm(max_gradient_norm), optax.adam(learning_rate))
+    clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
+    optimizer = optax.chain(clip, optax.adam(learning_rate))
     weights = LossWeights(entropy_weight, baseline_weight)
 
     def new_state(params: PyTree, start: PyTree) -> ReinforceState:
@@ -154,7 +156,9 @@ def make_reinforce(
             opt_state=optimizer.init(params),
             pending=no_episodes(start, batch_size, growth.num_steps),
             elites=Elites(
-                no_episodes(start, num_elites, growth.num_steps), jnp.full(num_elites, -jnp.inf, jnp.float32)
+                no_episodes(start, num_elites, growth.num_steps),
+                jnp.full(num_elites, -jnp.inf, jnp.float32),
+                jnp.zeros(num_elites, jnp.float32),
             ),
             moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
             diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
@@ -167,19 +171,21 @@ def make_reinforce(
         final, rollout = roll_out(growth, policy, state.params, key, batch_size, stage)
         candidates = jax.vmap(growth.candidate)(final)
         valid = jax.vmap(space.status)(candidates) == OK
-        left_out = valid & (jnp.cumsum(valid) > num_trained)
+        left_out = valid & (jnp.cumsum(valid) > (num_trained or batch_size))
         proposal = Proposal(candidates, jnp.zeros(batch_size, jnp.int32), ~left_out)
         return proposal, state._replace(pending=rollout)
 
     @jax.jit
-    def learn(state: ReinforceState, evaluation: Evaluation, told: Array) -> ReinforceState:
+    def learn(key: Array, state: ReinforceState, evaluation: Evaluation, told: Array) -> ReinforceState:
         pending = state.pending._replace(valid_steps=state.pending.valid_steps & told[:, None])
         before, after = replay(growth, pending)
         rewards = jax.lax.stop_gradient(reward_fn(before, after, pending.valid_steps, evaluation))
         returns = rewards_to_go(rewards, discount)
         total = jnp.sum(rewards, axis=1)
         moments = _update_moments(state.moments, total, told, moments_decay)
-        elites = update_elites(state.elites, pending, total, told & (evaluation.status == OK))
+        elites = update_elites(
+            state.elites, pending, total, jnp.asarray(evaluation.score), told & (evaluation.status == OK)
+        )
         batch = _make_batch(pending, before, _normalise(moments, returns))
         imitated = _imitation_batch(growth, elites, imitation_weight)
 
@@ -192,7 +198,11 @@ def make_reinforce(
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), (measures, optax.global_norm(gradient))
 
-        minibatches = jax.tree.map(lambda leaf: leaf.reshape(num_minibatches, -1, *leaf.shape[1:]), batch)
+        # Shuffled: those that were trained are the first valid ones of a generation.
+        order = jax.random.permutation(key, batch_size)
+        minibatches = jax.tree.map(
+            lambda leaf: leaf[order].reshape(num_minibatches, -1, *leaf.shape[1:]), batch
+        )
         (params, opt_state), measured = jax.lax.scan(update, (state.params, state.opt_state), minibatches)
         measures, gradient_norm = jax.tree.map(jnp.mean, measured)
         best = jnp.where(jnp.isfinite(elites.returns), elites.returns, jnp.nan)
@@ -217,11 +227,10 @@ def make_reinforce(
         )
 
     def tell(key: Array, state: ReinforceState, proposal: Proposal, evaluation: Evaluation) -> ReinforceState:
-        del key
         told = np.asarray(proposal.valid_candidates) & (np.asarray(evaluation.status) != NOT_EVALUATED)
         # Seconds differ from run to run and must not get into a result.
         evaluation = jax.tree.map(np.asarray, evaluation)._replace(seconds=np.zeros(batch_size, np.float32))
-        return learn(state, evaluation, told)
+        return learn(key, state, evaluation, told)
 
     def diagnostics(state: ReinforceState) -> dict[str, float]:
         values = dict(zip(DIAGNOSTICS, np.asarray(state.diagnostics).tolist(), strict=True))
@@ -315,16 +324,17 @@ def _normalise(moments: Moments, returns: Array) -> Array:
     return (returns - mean) / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-6))
 
 
-def update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
-    """Keeps the best episodes with distinct returns: equal candidates have equal scores."""
+def update_elites(elites: Elites, episodes: Rollout, returns: Array, scores: Array, counts: Array) -> Elites:
+    """Keeps the episodes with the best returns and distinct scores: equal candidates have equal scores."""
     num_elites = elites.returns.shape[0]
     if not num_elites:
         return elites
-    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites.episodes, episodes)
-    totals = jnp.concatenate([elites.returns, jnp.where(counts, returns, -jnp.inf)])
-    order = jnp.argsort(-totals, stable=True)
-    ranked = totals[order]
-    repeated = jnp.append(False, ranked[1:] == ranked[:-1])
-    ranked = jnp.where(repeated, -jnp.inf, ranked)
-    best = jnp.argsort(-ranked, stable=True)[:num_elites]
-    return Elites(jax.tree.map(lambda leaf: leaf[order[best]], pool), ranked[best])
+    pool = Elites(episodes, jnp.where(counts, returns, -jnp.inf), scores)
+    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites, pool)
+    order = jnp.argsort(-pool.returns, stable=True)
+    pool = jax.tree.map(lambda leaf: leaf[order], pool)
+    better = jnp.tri(len(order), k=-1, dtype=bool) & jnp.isfinite(pool.returns)
+    repeated = jnp.any(better & (pool.scores[:, None] == pool.scores), axis=1)
+    pool = pool._replace(returns=jnp.where(repeated, -jnp.inf, pool.returns))
+    best = jnp.argsort(-pool.returns, stable=True)[:num_elites]
+    return jax.tree.map(lambda leaf: leaf[best], pool)

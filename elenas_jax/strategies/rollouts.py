@@ -16,7 +16,7 @@ class Choice(NamedTuple):
     """How a policy sees one state."""
 
     log_probs: Array  # [K] of the actions, about -inf where an action is not valid
-    sampler_log_probs: Array  # [K] of the space's own sampler
+    prior_log_probs: Array  # [K] of what exploring falls back to, the space's own sampler or all alike
     baseline: Array  # [] expected return
 
 
@@ -61,16 +61,33 @@ def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: b
         observation = growth.observe(state)
         valid_actions = growth.valid_actions(state)
         logits, baseline = model(params, observation)
-        shown = observation.graph.globals
-        prior = jnp.zeros_like(logits) if shown is None or not use_prior else shown[0]
-        # Not -inf: products with a probability of zero must stay finite, gradients included.
-        log_probs = jax.nn.log_softmax(jnp.where(valid_actions, logits, -1e9))
-        prior = jax.nn.log_softmax(jnp.where(valid_actions, prior, -1e9))
+        log_probs = log_probabilities(logits, valid_actions)
+        prior = log_probabilities(
+            _shown(observation, growth) if use_prior else jnp.zeros_like(logits), valid_actions
+        )
         if exploration:
             log_probs = jnp.logaddexp(log_probs + np.log1p(-exploration), prior + np.log(exploration))
         return Choice(log_probs, prior, baseline)
 
     return policy
+
+
+def log_probabilities(logits: Array, valid_actions: Array) -> Array:
+    """Returns `[K]` log-probabilities of valid actions, about -1e9 elsewhere.
+
+    Not -inf: products with a probability of zero must stay finite, gradients included.
+    """
+    return jax.nn.log_softmax(jnp.where(valid_actions, logits, -1e9))
+
+
+def sampler_log_probs(growth: Growth, state: PyTree) -> Array:
+    """Returns the `[K]` log-probabilities of the space's own sampler; all valid actions alike if unknown."""
+    return log_probabilities(_shown(growth.observe(state), growth), growth.valid_actions(state))
+
+
+def _shown(observation: Observation, growth: Growth) -> Array:
+    shown = observation.graph.globals
+    return jnp.zeros(growth.num_actions) if shown is None else shown[0]
 
 
 def make_init(
@@ -189,7 +206,7 @@ def rewards_to_go(rewards: Array, discount: float) -> Array:
 
 def check_stages(growth: Growth, generations_per_stage: int) -> None:
     """Raises ValueError if the space grows in stages and the strategy does not, or the other way round."""
-    if (growth.num_stages > 1) != bool(generations_per_stage):
+    if generations_per_stage < 0 or (growth.num_stages > 1) != bool(generations_per_stage):
         raise ValueError(
             f"generations_per_stage is {generations_per_stage} and the space has {growth.num_stages} stages: "
             "with several (space.stages) it must be at least 1, with one it must be 0."

@@ -80,6 +80,19 @@ MISTAKES = {
         {"tasks": {"reber": {"negatives": "near miss"}}},
         ["tasks.reber.negatives='near miss'", "'near_miss'", "random"],
     ),
+    "shaping where nothing is shaped": (
+        {"space": {"name": "einspace"}, "ladder": ("addnist",), "reward": {"excess": 1.0}},
+        ["reward.excess", "space.name='einspace'"],
+    ),
+    "no trained candidates at all": (
+        {"strategy": {"name": "reinforce", "num_trained": -1}},
+        ["strategy.num_trained=-1", "at least 0"],
+    ),
+    "no minibatch": ({"strategy": {"name": "reinforce", "num_minibatches": 0}}, ["num_minibatches=0"]),
+    "negative stages": (
+        {"strategy": {"name": "reinforce", "generations_per_stage": -1}},
+        ["strategy.generations_per_stage=-1", "at least 0"],
+    ),
     "negative shaping": ({"reward": {"excess": -1.0}}, ["reward.excess=-1.0", "at least 0"]),
 }
 # What only makers can see; they are asked before anything is compiled or written.
@@ -93,6 +106,10 @@ DEEPER_MISTAKES = {
         ["valid_samples", "3", "32"],
     ),
     "an epoch without a batch": ({"tasks": {"reber": {"train_samples": 3}}}, ["train_samples=3", "32"]),
+    "heads that do not divide the width": (
+        {"strategy": {"name": "ppo", "num_heads": 3}},
+        ["width (256)", "num_heads (3)"],
+    ),
     "one budget for successive halving": (
         {"strategy": {"name": "successive_halving"}},
         ["strategy", "evaluator.budgets has length 1", "2 or more"],

@@ -130,7 +130,7 @@ def test_policies_roll_out_as_they_say(tiny, policy, params):
 def test_exploration_keeps_every_action_possible(tiny, params):
     policy_fn = make_policy(tiny.growth, lambda *_: (jnp.array([1e3, -1e3]), 0.0), 0.1)
     choice = policy_fn(params, tiny.growth.start(jax.random.key(0)))
-    np.testing.assert_allclose(choice.log_probs[1], choice.sampler_log_probs[1] + np.log(0.1), rtol=1e-5)
+    np.testing.assert_allclose(choice.log_probs[1], choice.prior_log_probs[1] + np.log(0.1), rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(jnp.exp(choice.log_probs)), 1.0, rtol=1e-5)
 
 
@@ -185,11 +185,31 @@ def test_elites_are_the_best_distinct_ones():
         marks = jnp.array(marks, jnp.int32)[:, None]
         return Rollout(marks, marks, jnp.zeros(marks.shape), jnp.ones(marks.shape, bool))
 
-    elites = Elites(episodes([1, 2, 0]), jnp.array([0.5, 0.3, -jnp.inf]))
+    elites = Elites(episodes([1, 2, 0]), jnp.array([0.5, 0.3, -jnp.inf]), jnp.array([0.5, 0.3, 0.0]))
     counts = jnp.array([True, True, True, False])
-    found = update_elites(elites, episodes([11, 12, 13, 14]), jnp.array([0.5, 0.4, 0.1, 0.9]), counts)
+    # 11 is the network of 1, with a dead part that costs something.
+    returns, scores = jnp.array([0.49, 0.4, 0.1, 0.9]), jnp.array([0.5, 0.4, 0.0, 0.9])
+    found = update_elites(elites, episodes([11, 12, 13, 14]), returns, scores, counts)
     np.testing.assert_allclose(found.returns, [0.5, 0.4, 0.3])
+    np.testing.assert_allclose(found.scores, [0.5, 0.4, 0.3])
     np.testing.assert_array_equal(found.episodes.actions[:, 0], [1, 12, 2])
+
+
+def test_every_minibatch_may_hold_what_was_trained():
+    """Valid episodes that are trained come first in a generation; in updates they do not."""
+    space = make_elenas(num_nodes=6)
+    strategy = make_reinforce(space, batch_size=16, num_trained=2, num_minibatches=4, num_elites=0, width=8)
+    state = strategy.init(jax.random.key(1))
+    proposal, asked = strategy.ask(jax.random.key(0), state)
+    status = np.asarray(jax.vmap(space.status)(proposal.candidates))
+    told = proposal._replace(valid_candidates=np.asarray(proposal.valid_candidates))
+    evaluation = evaluations(status, np.where(status == OK, 1.0, 0.0))
+    first, again, other = (
+        strategy.tell(jax.random.key(seed), asked, told, evaluation).params for seed in (0, 0, 1)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    differs = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), first, other)
+    assert any(jax.tree.leaves(differs)), "the key shuffles"
 
 
 def test_only_so_many_valid_candidates_are_proposed_for_training():
