@@ -133,11 +133,8 @@ def _indented(text: str) -> str:
 def check(args: argparse.Namespace) -> int:
     """Checks samples and a mutation of each; returns 1 if one fails."""
     made = make_space(args)
-    if args.starts and made.space.starts is None:
-        raise ConfigError("--starts needs architectures to start from: --set 'seeds=(\"NAME\",)'.")
-    results = space_check.check_space(
-        made.space, made.tasks, jax.random.key(args.seed), args.n, _inference(made), starts=args.starts
-    )
+    key, infer = jax.random.key(args.seed), _inference(made)
+    results = space_check.check_space(made.space, made.tasks, key, args.n, infer, starts=args.starts)
     failures = [failure for found in _tracked(results, args.n, "checking") for failure in found]
     counts = Counter(failure.what for failure in failures)
     of = "mutations of the starts" if args.starts else "samples and their mutations"
@@ -175,14 +172,8 @@ def analyse(args: argparse.Namespace) -> int:
         print(f"\n{title}".rstrip("\n"))
         matrix = expectation_rows(written)
         heads = written.nonterminals
-        show(
-            Table(
-                "Expected number of each (column) when one (row) is replaced",
-                ("", *heads),
-                matrix,
-                frozenset(heads),
-            )
-        )
+        of_each = "Expected number of each (column) when one (row) is replaced"
+        show(Table(of_each, ("", *heads), matrix, frozenset(heads)))
         for line in growth_lines(written, terminal_length if args.grammar in GRAMMARS else lambda _: 1):
             print(line)
     return 0

@@ -79,7 +79,12 @@ def test_check_mutates_published_architectures(call):
     status, out, _ = call("check", "--space=einspace", "--starts", seeds, "--n=4", "--input=3x16x16")
     assert status == 0 and "4 mutations of the starts, seed 0: 0 failures" in out
     status, _, err = call("check", "--space=elenas", "--starts")
-    assert status == 2 and "--starts needs architectures" in err
+    assert status == 2 and "made without starts" in err
+
+
+def test_check_takes_a_prediction_for_each_pixel(call):
+    status, out, _ = call("check", "--space=einspace", "--input=1x8x8", "--outputs=64", "--n=3")
+    assert status == 0 and "0 failures" in out
 
 
 def test_elenas_is_checked_as_any_space(call):

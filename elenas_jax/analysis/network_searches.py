@@ -27,6 +27,7 @@ class Evaluated(NamedTuple):
     images: np.ndarray  # [n] examples trained on so far, this training's with them
     seconds: np.ndarray  # [G] since the start, at the end of each generation
     best: np.ndarray  # [G] best metric by then, NaN before the first
+    mean_drawn: float  # metric of all candidates that were drawn, repeated ones too; 0 for what failed
     compiling: float  # share of the workers' time, NaN where nobody measured it
     chosen: float  # metric of the best candidate, as `load_run` ranks them
     was_stopped: bool  # so that its seconds are too few
@@ -98,13 +99,14 @@ def _check_comparable(name: str, config: Mapping[str, Any], other: Mapping[str, 
 
 def _evaluated(run: Run) -> Evaluated:
     wanted, task = run.config["evaluations"], run.task_names[0]
-    rows = [row for row in candidates(run) if row["is_new"]]
+    drawn = candidates(run)
+    rows = [row for row in drawn if row["is_new"]]
     if len(rows) < wanted:
         raise RunError(f"{run.path} has trained {len(rows)} of {wanted} candidates: it has not ended.")
     if not run.best or run.best[0]["metrics"][task] is None:
         raise RunError(f"{run.path}: no training succeeded.")
     largest = max(row["budget"] for row in rows)
-    metrics = [row["metrics"].get(task) if _counts(row, largest) else None for row in rows]
+    metrics = [_value(row, task, largest) for row in rows]
     values = np.array([np.nan if value is None else value for value in metrics], np.float64)
     place = np.array([row["generation"] for row in rows])
     best = np.fmax.accumulate(values)
@@ -113,6 +115,7 @@ def _evaluated(run: Run) -> Evaluated:
     num_met = np.searchsorted(place, np.arange(place[-1] + 1), side="right")
     return Evaluated(
         values=values,
+        mean_drawn=float(np.mean([_value(row, task, largest) or 0.0 for row in drawn])),
         images=np.cumsum([row["train_steps"] for row in rows]) * run.config["evaluator"]["batch_size"],
         seconds=np.cumsum([row["seconds"] for row in run.generations])[: place[-1] + 1],
         best=np.where(num_met > 0, best[np.maximum(num_met, 1) - 1], np.nan),
@@ -123,8 +126,10 @@ def _evaluated(run: Run) -> Evaluated:
     )
 
 
-def _counts(row: Mapping[str, Any], largest: int) -> bool:
-    return row["status"] == 0 and row["budget"] == largest
+def _value(row: Mapping[str, Any], task: str, largest: int) -> float | None:
+    """Returns the metric of a candidate that was trained to the end."""
+    counts = row["status"] == 0 and row["budget"] == largest
+    return row["metrics"].get(task) if counts else None
 
 
 def _load_tests(run: Run) -> list[dict[str, Any]]:
@@ -167,7 +172,7 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
                 "best found",
                 tested[0]["parameters"] if len(tested) == 1 else None,
                 _spread([run.chosen for run in one.runs]),
-                _tests(tested),
+                _tests_of_runs(one.runs),
                 f"{np.mean([len(run.values) for run in one.runs]):.0f}",
                 f"{np.mean([run.images[-1] for run in one.runs]):,.0f}",
                 f"{minutes}, stopped" if was_stopped else minutes,
@@ -177,7 +182,7 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
             ]
         )
         if one.config["strategy"]["name"] == "random_search":
-            means = _spread([float(np.mean(np.nan_to_num(run.values))) for run in one.runs])
+            means = _spread([run.mean_drawn for run in one.runs])
             rows.append([one.name, "mean of all", None, means, *[None] * 6, len(one.runs)])
         starts = [found for run in one.runs for found in run.tested if found["start"]]
         for name in dict.fromkeys(found["start"] for found in starts):
@@ -186,6 +191,18 @@ def networks_table(searches: Sequence[Search]) -> tuple[list[str], list[list[Any
             shown = [one.name, name, same[0]["parameters"], valid, _tests(same)]
             rows.append([*shown, *[None] * 5, len(same)])
     return columns, rows
+
+
+def _tests_of_runs(runs: Sequence[Evaluated]) -> str | None:
+    """Returns the tests of the best, a number for each run; says so where some have none."""
+    means = []
+    for run in runs:
+        tests = [
+            value for one in run.tested if not one["start"] for value in one["test"] if value is not None
+        ]
+        means += [float(np.mean(tests))] if tests else []
+    shown = _spread(means)
+    return shown if shown is None or len(means) == len(runs) else f"{shown} ({len(means)} of {len(runs)})"
 
 
 def _tests(found: Sequence[Mapping[str, Any]]) -> str | None:

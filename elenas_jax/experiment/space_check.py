@@ -3,6 +3,7 @@
 Networks are traced, never run: `jax.eval_shape` gives their shapes without an array.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -107,7 +108,7 @@ def check_space(
       ValueError: if the space was made without starts, and they are asked for.
     """
     if starts and space.starts is None:
-        raise ValueError(f"the space {space.name} was made without starts.")
+        raise ValueError(f"the space {space.name} was made without starts (its setting seeds).")
     num_starts = len(jax.tree.leaves(space.starts)[0]) if starts else 0
     sample, mutate, status = map(jax.jit, (space.sample, space.mutate, space.status))
     seen: set[bytes] = set()
@@ -154,7 +155,8 @@ def _problems(
     try:
         for task in tasks:
             shape, _ = output_shape(space.build(candidate, task), task.in_shape)
-            if shape[-1] != task.out_features:
+            width = shape[-1] if isinstance(task, Task) else math.prod(shape)
+            if width != task.out_features:
                 yield "has other outputs than its task", f"{shape} for {task.out_features} on {task.name}"
         if infer is not None:
             built = infer(candidate)

@@ -183,6 +183,8 @@ def make_einspace(
             grammar, options, state, max_rules=max_nodes, rules=rules, max_depth=max_depth
         ),
     )
+    # Published architectures have leaves where a policy may not put them.
+    unchecked_growth = make_grammar_growth(grammar, max_rules=max_nodes)
     return SearchSpace(
         name="einspace",
         reasons=REASONS,
@@ -191,7 +193,7 @@ def make_einspace(
         crossover=jittable_draw(cross_two, nothing),
         status=jittable(status, np.int32(0)),
         canonical=canonical,
-        to_graph=lambda candidate: tree_graph(growth, candidate),
+        to_graph=lambda candidate: tree_graph(unchecked_growth, candidate),
         build=build,
         describe=describe,
         drawing=drawing,

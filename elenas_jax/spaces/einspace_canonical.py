@@ -35,7 +35,7 @@ def network_text(typed: Typed) -> str:
 def _items(typed: Typed) -> list[Typed]:
     """Returns what a module does one after another: leaves, branchings and convolutions."""
     if typed.kind == "leaf":
-        return [] if typed.name == "identity" else [typed]
+        return [] if typed.name == "identity" else [_without_grid(typed)]
     if typed.kind == "branching":
         return _branching_items(typed)
     items: list[Typed] = []
@@ -45,8 +45,14 @@ def _items(typed: Typed) -> list[Typed]:
     return items
 
 
+def _without_grid(leaf: Typed) -> Typed:
+    """Forgets where patches came from, but for what folds them: equal networks have equal leaves."""
+    return leaf if leaf.name == "col2im" else leaf._replace(before=state_of(leaf.before.shape))
+
+
 def _branching_items(typed: Typed) -> list[Typed]:
     branch, *inner, merge = typed.children
+    branch, merge = _without_grid(branch), _without_grid(merge)
     assert branch.op is not None and merge.op is not None
     inner_items = [_items(module) for module in inner]
     is_split = branch.op.kind == "group" and merge.op.kind == "concat" and branch.op.values == merge.op.values

@@ -135,7 +135,8 @@ def branching(children: tuple[Typed, ...]) -> Typed:
 def routing(pre: Typed, inner: Typed, post: Typed) -> Typed:
     typed = _module_of("routing", "routing", 1, (pre, inner, post), pre.before, post.after)
     if is_convolution(typed):
-        # What was unfolded never exists, and the product is the convolution.
+        # What was unfolded does not exist, and the product is the convolution; but in stacked copies, where
+        # patches are multiplied (`einspace_convolution`), more is held than is counted here.
         return typed._replace(activations=post.activations)
     return typed
 

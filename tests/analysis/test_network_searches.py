@@ -43,11 +43,7 @@ def test_tables_show_the_best_of_each_search_and_what_it_started_from(runs):
     spread = f"{50 * sum(best):.1f} ± {100 * abs(best[0] - best[1]) / np.sqrt(2):.1f}"
     assert table[0]["validation"] == spread and table[0]["seeds"] == 2 and table[0]["test"] is None
     values = [
-        [
-            row["metrics"]["toy_data"] or 0.0
-            for row in candidates(runs / "random" / f"seed_{seed}")
-            if row["is_new"]
-        ]
+        [row["metrics"]["toy_data"] or 0.0 for row in candidates(runs / "random" / f"seed_{seed}")]
         for seed in (0, 1)
     ]
     means = np.array([np.mean(each) for each in values])
@@ -119,3 +115,15 @@ def test_tests_must_be_of_the_best_and_of_as_many_epochs(tmp_path):
     write_json(tmp_path / "run" / "test_again.json", retrain_best(tmp_path / "run", epochs=2))
     with pytest.raises(RunError, match="retrained for 1 and for 2 epochs"):
         load_network_searches([tmp_path / "run"])
+
+
+def test_tests_are_a_number_a_run_and_say_how_many_runs_have_one(runs):
+    (search,) = load_network_searches([runs / "random"])
+    tested = {"start": "", "rank": 1, "parameters": 3, "valid": 0.5, "epochs": 2}
+    one = search.runs[0]._replace(tested=[{**tested, "test": [0.5, 0.7]}, {**tested, "test": [0.9]}])
+    for others, shown in (
+        ([search.runs[1]], "70.0 (1 of 2)"),
+        ([search.runs[1]._replace(tested=[{**tested, "test": [0.8]}])], "75.0 ± 7.1"),
+    ):
+        columns, rows = networks_table([search._replace(runs=[one, *others])])
+        assert dict(zip(columns, rows[0], strict=True))["test"] == shown

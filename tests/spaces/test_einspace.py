@@ -150,3 +150,14 @@ def test_dense_predictions_have_a_number_for_each_pixel(prediction):
     assert (head >= 64 * 4) == (prediction == "classes")
     with pytest.raises(ValueError, match="one number for each pixel"):
         make_einspace(in_shape=(3, 8, 8), out_features=10, prediction="dense")
+
+
+def test_graphs_of_published_architectures_are_finished_trees():
+    space = make_einspace(seeds=("resnet18_no_maxpool", "transformer"), in_shape=(3, 28, 28), max_nodes=280)
+    for place in range(2):
+        start = jax.tree.map(lambda leaf, place=place: leaf[place], space.starts)
+        graph = space.to_graph(start)
+        num_rules = int(np.sum(np.asarray(start.rules) >= 0))
+        # A node for each rule, none of which is open; an edge to each child, and one back.
+        assert int(graph.n_node[0]) == num_rules
+        assert int(graph.n_edge[0]) == 2 * (num_rules - 1)

@@ -85,6 +85,19 @@ def test_wrapping_leaves_of_seeds_changes_nothing(name):
     assert len(texts) == 1
 
 
+def test_equal_networks_are_built_alike():
+    """Where a permutation stands in the derivation must not matter to what is scanned, see `_repeats`."""
+    turn = routed("permute(2,1)", "identity", "identity")
+    some = ["norm", "linear(16)", "leaky_relu", "linear(16)", "softmax", "positional_encoding"]
+    inner = [*some, turn, *some, turn, *some, turn, *some]
+    inside = chain(routed("im2col(4,4,0)", chain("linear(16)", *inner), "permute(2,1)"), "identity")
+    behind = chain(routed("im2col(4,4,0)", "identity", "identity"), chain("linear(16)", *inner, turn))
+    one, other = (
+        simplify(infer(to_node(GRAMMAR, term, "M"), state_of((3, 16, 16)))) for term in (inside, behind)
+    )
+    assert network_text(one) == network_text(other) and one == other
+
+
 def test_simplifying_keeps_shapes_and_parameters_and_is_idempotent():
     state, rng = state_of((3, 32, 32)), np.random.default_rng(0)
     options = make_options(GRAMMAR)
