@@ -100,6 +100,9 @@ CACHE_SECONDS = 0.5  # of compiling, from which programs are cached after the fi
 
 def prepare(resolved: Mapping[str, Any], console: Console) -> None:
     """Sets up devices and the compilation cache; call it before anything runs on a device."""
+    if resolved["evaluator"].get("workers"):
+        # An accelerator's memory is shared with the workers.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         # What is trained one by one takes one device; workers have their own.
         configure_devices(resolved["evaluator"].get("num_devices", 1) or 0)

@@ -125,8 +125,10 @@ def check_pair(where: str, images: np.ndarray, targets: np.ndarray, layout: Layo
         images = images.reshape(len(images), *shape)
     if images.shape[1:] != shape or images.dtype.kind not in "buif" or not len(images):
         raise DataError(f"{where}: images are {_describe(images)}; they must be [N, {_list(shape)}] numbers.")
-    if len(targets) != len(images):
-        raise DataError(f"{where}: {len(images):,} images and {len(targets):,} targets.")
+    if not images.dtype.isnative:
+        images = images.astype(images.dtype.newbyteorder("="))
+    if targets.ndim < 1 or len(targets) != len(images):
+        raise DataError(f"{where}: {len(images):,} images and targets {_describe(targets)}.")
     for start, chunk in _chunks(images):
         if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
             first = start + int(np.argwhere(~np.isfinite(chunk))[0][0])

@@ -17,6 +17,8 @@ from elenas_jax.tasks.image_sets import SPLITS, Layout, Pair, Sizes
 from elenas_jax.tasks.npy import find_npy, read_npy
 from elenas_jax.tasks.records import DataError
 
+MOST_CLASSES = 100_000  # of arrays of one's own: targets of more are no classes
+
 
 class ImageSet(NamedTuple):
     """One row of the table."""
@@ -142,8 +144,22 @@ def read_official(folder: Path, row: ImageSet, split: str) -> Pair:
 
 
 def count_outputs(images: np.ndarray, targets: np.ndarray) -> Layout:
-    """Returns the layout of arrays of one's own, see `images.make_npy`."""
+    """Returns the layout of arrays of one's own, see `images.make_npy`.
+
+    Raises:
+      DataError: if they are no images, or no targets of them.
+    """
     shape = images.shape[1:]
+    for name, array, least in (("x", images, 2), ("y", targets, 1)):
+        if array.ndim < least or array.dtype.kind not in "buif":
+            raise DataError(
+                f"npy: train_{name} is {array.dtype} of shape {array.shape}; it must be numbers of at least "
+                f"{least} axes."
+            )
+    if targets.ndim == 1 and targets.dtype.kind != "f" and targets.max(initial=0) >= MOST_CLASSES:
+        raise DataError(
+            f"npy: there is a class {targets.max()} in train_y; the largest allowed is {MOST_CLASSES - 1}."
+        )
     if targets.dtype.kind == "f":
         return Layout(shape, int(np.prod(targets.shape[1:])), "numbers")
     if targets.ndim == 1:

@@ -36,6 +36,7 @@ from elenas_jax.tasks.synthetic_images import synthetic_pair
 from elenas_jax.types import DataTask
 
 SYNTHETIC_SIZES = Sizes(512, 128, 128)
+_DIGESTED = 4096  # images of arrays of one's own, by which they are told from others
 HELD_OUT = 0.2  # of CIFAR's training images, for validation
 # Metrics of networks that have learned nothing, or less where that depends on the data; the accuracy is that
 # of a choice by chance.
@@ -207,7 +208,7 @@ def make_npy(
     read = _npz_reader(place) if place.suffix == ".npz" else _folder_reader(place)
     images, targets = read("train")
     layout = count_outputs(images, targets)
-    digest = hashlib.blake2b(np.ascontiguousarray(targets).tobytes(), digest_size=8).hexdigest()
+    digest = _digest(images, targets)
     name = Path(path).name
     variant = f"{name} {digest}, {sizes}, seed {seed}"
     task = _make(
@@ -218,6 +219,15 @@ def make_npy(
         lambda: make_dataset("npy", layout, read, sizes, seed, f"arrays of {name}"),
     )
     return task._replace(untrained=task.untrained if untrained is None else untrained, weight=weight)
+
+
+def _digest(images: np.ndarray, targets: np.ndarray) -> str:
+    """Returns what tells arrays from others: of all targets, and of images evenly spread over the set."""
+    found = hashlib.blake2b(np.ascontiguousarray(targets).tobytes(), digest_size=8)
+    rows = np.linspace(0, len(images) - 1, min(len(images), _DIGESTED)).astype(int)
+    found.update(f"{images.dtype.str} {images.shape}".encode())
+    found.update(np.ascontiguousarray(images[rows]).tobytes())
+    return found.hexdigest()
 
 
 def _folder_reader(folder: Path) -> Read:

@@ -115,7 +115,7 @@ WITH_NAN = np.where(np.arange(12)[:, None, None, None] == 7, np.nan, IMAGES)
             LAYOUT,
             "images are uint8 [0, 2, 3, 4]; they must be [N, 2, 3, 4] numbers.",
         ),
-        (IMAGES, CLASSES[:5], LAYOUT, "12 images and 5 targets."),
+        (IMAGES, CLASSES[:5], LAYOUT, "12 images and targets int64 [5]."),
         (WITH_NAN, CLASSES, LAYOUT, "image 7 has a value that is not finite."),
         (IMAGES, CLASSES + 1, LAYOUT, "there is a class 3; they must be 0 to 2."),
         (IMAGES, CLASSES - 1, LAYOUT, "there is a class -1; they must be 0 to 2."),

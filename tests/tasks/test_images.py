@@ -96,7 +96,7 @@ def test_a_fifth_of_cifar_validates(name, batches, data):
         assert not split.inputs[:, 2].any()
     assert dataset.load_test().inputs[:, 2].all()  # test images are used for test only
     images_of = [{each.tobytes() for each in split.inputs} for split in (dataset.train, dataset.valid)]
-    assert batches > 1 or not images_of[0] & images_of[1]
+    assert not images_of[0] & images_of[1]
 
 
 def test_official_files(data, monkeypatch):
@@ -180,3 +180,31 @@ def test_real_data_at_reduced_sizes(name, data_dir, tmp_path, monkeypatch):
     assert sorted(data_dir.rglob("*")) == before
     classes = dataset.train.targets.sum(axis=0)
     assert classes.min() > 0.5 * classes.mean() and dataset.train.inputs.max() > 200
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("train_y", np.array(["a"] * 12), "train_y is <U1"),
+        ("train_y", np.array(3), r"train_y is int64 of shape \(\)"),
+        ("train_y", np.array([10**9] * 12), "there is a class 1000000000"),
+        ("train_x", np.zeros(12), r"train_x is float64 of shape \(12,\)"),
+    ],
+)
+def test_arrays_that_are_no_images_are_named(tmp_path, name, array, message):
+    write_arrays(tmp_path, (2, 6, 5), 3, (12, 6, 4))
+    np.save(tmp_path / f"{name}.npy", array)
+    with pytest.raises(DataError, match=message):
+        make_task("npy", path=str(tmp_path))
+
+
+def test_other_images_are_another_task(tmp_path):
+    write_arrays(tmp_path, (2, 6, 5), 3, (12, 6, 4), np.float32)
+    before = make_task("npy", path=str(tmp_path))
+    images = np.load(tmp_path / "train_x.npy")
+    np.save(tmp_path / "train_x.npy", images.astype(">f4"))
+    dataset = load_and_check(make_task("npy", path=str(tmp_path)), (12, 6, 4))
+    assert dataset.train.inputs.dtype == np.float32
+    np.testing.assert_array_equal(dataset.train.inputs, images)
+    np.save(tmp_path / "train_x.npy", images[::-1])
+    assert make_task("npy", path=str(tmp_path)).variant != before.variant
