@@ -23,7 +23,7 @@ from elenas_jax.evaluation.workers import Limits, Outcomes, WorkerError, WorkerP
 from elenas_jax.types import NOT_EVALUATED, OK, Evaluation, SearchSpace
 
 # Part of cache keys. Raise it when a change gives the same settings other scores.
-INDIVIDUAL_FORMAT = 1
+INDIVIDUAL_FORMAT = 2
 
 
 class Workers(NamedTuple):
