@@ -197,6 +197,11 @@ class ReferenceBar:
         return [np.stack(each) for each in found]
 
 
+def without_memory(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config whose ladder has no memory task, which is there for the search's sake."""
+    return {**config, "ladder": tuple(name for name in config["ladder"] if name != "memory")}
+
+
 def memory_bar(
     config: Mapping[str, Any], folder: Path, cache: Cache | None = None
 ) -> Callable[[Sequence[Row]], Verdict | None]:
@@ -206,20 +211,14 @@ def memory_bar(
     `memory_LENGTH` for each length.
 
     Args:
-      config: resolved; its ladder holds memory, for the search's sake.
+      config: resolved; see `without_memory`.
       folder: where metrics of the LSTM are kept; a run folder.
       cache: of trainings; None keeps them as long as the process.
 
     Raises:
       RunError: when called, if what was kept in the folder is damaged.
     """
-    near_misses = ReferenceBar(
-        {**config, "ladder": tuple(name for name in config["ladder"] if name != "memory")},
-        folder,
-        margin=0.0,
-        parameter_share=0.25,
-        cache=cache,
-    )
+    near_misses = ReferenceBar(without_memory(config), folder, margin=0.0, parameter_share=0.25, cache=cache)
     machine = {name: config["evaluator"][name] for name in ("num_devices", "memory_gib")}
 
     def bar_of(length: int, least: float) -> ReferenceBar:

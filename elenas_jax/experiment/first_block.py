@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from elenas_jax.experiment.archive import Row, export_rows
-from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed, memory_bar
+from elenas_jax.experiment.bars import ReferenceBar, Verdict, ladder_passed, memory_bar, without_memory
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import FREE_KEYS, default_values
 from elenas_jax.experiment.kept import kept_trainings
@@ -108,4 +108,4 @@ def _make_judge(
     cache = resources.enter_context(kept_trainings(folder / "judged", settings, free, list(config["ladder"])))
     if bar == "memory":
         return memory_bar(config, folder, cache)
-    return ReferenceBar(config, folder, cache=cache).first_over
+    return ReferenceBar(without_memory(config), folder, cache=cache).first_over

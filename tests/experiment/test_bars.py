@@ -10,7 +10,7 @@ from configs.elenas import first_block as first_block_recipe
 from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.experiment import bars
 from elenas_jax.experiment.archive import Row
-from elenas_jax.experiment.bars import ReferenceBar, ladder_passed
+from elenas_jax.experiment.bars import ReferenceBar, ladder_passed, without_memory
 from elenas_jax.experiment.build import build_tasks
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.ranking import memory_config, rank
@@ -236,6 +236,13 @@ def test_the_class_of_the_lstm_ends_a_hundredth_below_it(tmp_path, config, monke
     monkeypatch.setattr(bars, "evaluate_seeds", look_up)
     found = ReferenceBar(config, tmp_path).first_over([make_row(parameters=10, reber=mean)])
     assert bool(found) == is_over
+
+
+def test_the_memory_task_of_the_recipe_is_for_the_search_alone():
+    recipe = check_config(first_block_recipe.get_config("lstm").to_dict())
+    assert recipe == check_config(first_block_recipe.get_config("memory").to_dict())
+    assert without_memory(recipe)["ladder"] == ("reber", "adding", "embedded_reber")
+    assert recipe["ladder"] == ("reber", "adding", "memory", "embedded_reber")
 
 
 def test_the_limit_of_the_recipe_is_a_quarter_of_the_lstm():
