@@ -90,6 +90,20 @@ def test_reduced_searches_cost_the_same(reduced):
     assert resolved["mix"]["strategy"]["start"] == "starts" and resolved["scratch"]["space"]["seeds"] == ()
 
 
+def test_small_networks_are_searched_alike(reduced):
+    small = load("small")
+    resolved = {search: check_config(small.get_config(search)) for search in small.SEARCHES}
+    for section in ("ladder", "tasks", "evaluator", "evaluations"):
+        assert len({str(config[section]) for config in resolved.values()}) == 1
+    assert {config["space"]["max_activations"] for config in resolved.values()} == {150_000}
+    # The best of a population has about ten children while it lives.
+    strategy = resolved["scratch"]["strategy"]
+    size, tournament = strategy["population_size"], strategy["tournament_size"]
+    assert 9.5 < size * (1 - (1 - 1 / size) ** tournament) < 10.5
+    with pytest.raises(ConfigError, match=r"'mix'; allowed are scratch, random_search"):
+        small.get_config("mix")
+
+
 @pytest.mark.parametrize(
     "argument, message",
     [
