@@ -14,6 +14,7 @@ from elenas_jax.analysis.intervals import half_width
 from elenas_jax.analysis.plots import STYLE
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+FEWEST_OF_BANDS = 5  # seeds; confidence bands of fewer hide everything else
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -28,7 +29,7 @@ class Panel(NamedTuple):
 def replay_figure(
     panels: Sequence[Panel], optimum: float | None, title: str, label: str = "Best score so far (no unit)"
 ) -> Figure:
-    """Draws means over seeds with 95% confidence bands of the mean; a single seed has no band.
+    """Draws means over seeds with 95% confidence bands of the mean, or thin lines of few seeds.
 
     Args:
       panels: side by side.
@@ -58,7 +59,9 @@ def _draw(axes: Axes, panel: Panel, optimum: float | None) -> None:
         axes.plot(
             x, mean, color=colour, linestyle=style, label=name, marker=mark, markevery=max(1, len(x) // 8)
         )
-        if len(values) > 1:
+        if 1 < len(values) < FEWEST_OF_BANDS:
+            axes.plot(x, values.T, color=colour, linestyle=style, linewidth=0.8, alpha=0.5)
+        elif len(values) > 1:
             half = half_width(values)
             axes.fill_between(x, mean - half, mean + half, color=colour, alpha=shade, linewidth=0)
     if optimum is not None:
