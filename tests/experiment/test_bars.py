@@ -149,7 +149,7 @@ def test_the_bar_of_memory_is_the_lstm_everywhere_and_elena2_at_every_length(mem
     verdict = bar([row])
     assert verdict.row is row and list(verdict.metrics) == [
         "reber",
-        *(f"memory_{k}" for k in sorted(ELENA2)[::-1]),
+        *(f"memory_{k}" for k in (20, 80, 70, 60, 50, 40, 30)),
     ]
     assert (
         verdict.metrics["memory_20"] == [pytest.approx(0.999)] * 10
