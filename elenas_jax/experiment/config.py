@@ -190,7 +190,10 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
             **_check_named("strategy", strategy, sections["strategy"], _strategy_rules(strategy)),
         },
         "reward": check_section(
-            "reward.", sections["reward"], _reward_rules(space), f" with space.name={space!r}"
+            "reward.",
+            _without_no_shaping(sections["reward"], space),
+            _reward_rules(space),
+            f" with space.name={space!r}",
         ),
         "tasks": {
             name: check_section(f"tasks.{name}.", sections["tasks"].get(name, {}), _task_rules(name))
@@ -204,9 +207,21 @@ def check_config(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[
 
 
 def default_values(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults of a resolved config by their full keys: what a config of before a key means."""
-    return {key: rule.default for key, rule in _all_rules(resolved).items()} | {
-        "evaluator.name": POPULATION_NAME
+    """Returns the defaults of a resolved config by their full keys: what a config of before a key means.
+
+    Weights of shaping are among them, which spaces that shape nothing once had in their configs.
+    """
+    known = {f"reward.{key}": rule for key, rule in SHAPING.items()} | _all_rules(resolved)
+    return {key: rule.default for key, rule in known.items()} | {"evaluator.name": POPULATION_NAME}
+
+
+def _without_no_shaping(reward: Mapping[str, Any], space: str) -> dict[str, Any]:
+    """Leaves out weights of shaping that a space without any once had in its configs, at their defaults."""
+    rules = _reward_rules(space)
+    return {
+        key: value
+        for key, value in reward.items()
+        if key in rules or key not in SHAPING or value != SHAPING[key].default
     }
 
 

@@ -88,10 +88,15 @@ def search_for(
         return f"{config['minutes']:g} minutes" if result["seconds"] >= limit else ""
 
     with resources:
-        if read_metrics(files):
+        if done := len(read_metrics(files)):
             check_same_config(files, config, FREE_KEYS, default_values(config))
-            # A generation that was saved and not judged when a session was killed.
-            if until([Row(**each, seconds=None) for each in export_rows(folder)]):
+            # A generation that was saved and not judged when a session was killed; one that was not saved as
+            # a whole is searched again.
+            rows = [Row(**each, seconds=None) for each in export_rows(folder) if each["generation"] < done]
+            if until(rows):
+                if not result["found"]:  # it had ended: looking again costs nothing
+                    result["seconds"] = before
+                    write_json(kept, result)
                 return True, result
         ended = bool(run(config, folder, console=console, until=until).why)
     return ended, result

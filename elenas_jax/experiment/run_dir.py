@@ -205,7 +205,8 @@ def check_same_config(
       run: the run folder; nothing in it is changed.
       config: the resolved config of the search that wants to go on in this folder.
       free: keys that may differ because no result depends on them.
-      defaults: by full key; what a stored config means that was written before there was such a key.
+      defaults: by full key; what a config means that was written before there was such a key, or since
+        there is none any more.
 
     Raises:
       RunError: if the folder holds something else, or a run of another config.
@@ -230,8 +231,9 @@ def check_same_config(
         raise RunError(
             f"{run.config} is damaged: it holds no JSON object; restore it or start in a new folder."
         )
-    old = plain(defaults or {}) | flatten({key: value for key, value in stored.items() if key != "plan"})
-    new = flatten(plain(config))
+    usual = plain(defaults or {})
+    old = usual | flatten({key: value for key, value in stored.items() if key != "plan"})
+    new = usual | flatten(plain(config))
     missing = object()
     differing = [
         f"{key} ({_shown(old, key)} there, {_shown(new, key)} now)"

@@ -325,7 +325,11 @@ def _normalise(moments: Moments, returns: Array) -> Array:
 
 
 def update_elites(elites: Elites, episodes: Rollout, returns: Array, scores: Array, counts: Array) -> Elites:
-    """Keeps the episodes with the best returns and distinct scores: equal candidates have equal scores."""
+    """Keeps the episodes with the best returns and distinct scores.
+
+    Equal candidates have equal scores. So have some that differ, such as those that learned nothing: one of
+    them stays.
+    """
     num_elites = elites.returns.shape[0]
     if not num_elites:
         return elites

@@ -36,7 +36,7 @@ from elenas_jax.tasks.synthetic_images import synthetic_pair
 from elenas_jax.types import DataTask
 
 SYNTHETIC_SIZES = Sizes(512, 128, 128)
-_DIGESTED = 4096  # images of arrays of one's own, by which they are told from others
+_DIGESTED = 4096  # examples of arrays of one's own, by which they are told from others
 HELD_OUT = 0.2  # of CIFAR's training images, for validation
 # Metrics of networks that have learned nothing, or less where that depends on the data; the accuracy is that
 # of a choice by chance.
@@ -208,7 +208,7 @@ def make_npy(
     read = _npz_reader(place) if place.suffix == ".npz" else _folder_reader(place)
     images, targets = read("train")
     layout = count_outputs(images, targets)
-    digest = _digest(images, targets)
+    digest = _digest(images, targets, *read("valid"))
     name = Path(path).name
     variant = f"{name} {digest}, {sizes}, seed {seed}"
     task = _make(
@@ -221,12 +221,13 @@ def make_npy(
     return task._replace(untrained=task.untrained if untrained is None else untrained, weight=weight)
 
 
-def _digest(images: np.ndarray, targets: np.ndarray) -> str:
-    """Returns what tells arrays from others: of all targets, and of images evenly spread over the set."""
-    found = hashlib.blake2b(np.ascontiguousarray(targets).tobytes(), digest_size=8)
-    rows = np.linspace(0, len(images) - 1, min(len(images), _DIGESTED)).astype(int)
-    found.update(f"{images.dtype.str} {images.shape}".encode())
-    found.update(np.ascontiguousarray(images[rows]).tobytes())
+def _digest(*arrays: np.ndarray) -> str:
+    """Returns what tells arrays from others: of examples that are evenly spread over each."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        rows = np.linspace(0, len(array) - 1, min(len(array), _DIGESTED)).astype(int)
+        found.update(f"{array.dtype.str} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array[rows]).tobytes())
     return found.hexdigest()
 
 

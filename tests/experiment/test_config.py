@@ -10,7 +10,7 @@ import pytest
 
 from elenas_jax.evaluation.cache import MemoryCache
 from elenas_jax.experiment.build import build
-from elenas_jax.experiment.config import check_config, default_config
+from elenas_jax.experiment.config import check_config, default_config, default_values
 from elenas_jax.experiment.flags import load_recipe
 from elenas_jax.experiment.rules import ConfigError, maker_rules
 from elenas_jax.strategies import LEARNING, STRATEGIES
@@ -270,3 +270,10 @@ def test_mistakes_on_the_command_line(name, tmp_path):
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_configs_of_einspace_from_before_may_have_shaping_at_its_defaults():
+    given = {"space": {"name": "einspace"}, "ladder": ("addnist",)}
+    old = check_config(given | {"reward": {"excess": 0.001, "unused_nodes": 0.0, "invalid": 0.1}})
+    assert old == check_config(given | {"reward": {"invalid": 0.1}}) and "excess" not in old["reward"]
+    assert default_values(old)["reward.excess"] == 0.001

@@ -206,5 +206,8 @@ def test_other_images_are_another_task(tmp_path):
     dataset = load_and_check(make_task("npy", path=str(tmp_path)), (12, 6, 4))
     assert dataset.train.inputs.dtype == np.float32
     np.testing.assert_array_equal(dataset.train.inputs, images)
-    np.save(tmp_path / "train_x.npy", images[::-1])
-    assert make_task("npy", path=str(tmp_path)).variant != before.variant
+    variants = {before.variant}
+    for name in ("train_x", "train_y", "valid_x", "valid_y"):
+        np.save(tmp_path / f"{name}.npy", np.load(tmp_path / f"{name}.npy")[::-1])
+        variants.add(make_task("npy", path=str(tmp_path)).variant)
+    assert len(variants) == 5
