@@ -66,7 +66,6 @@ class Elites(NamedTuple):
 
     episodes: Rollout
     returns: Array  # [Q] float32, -inf where a place is empty
-    scores: Array  # [Q] float32 of their candidates, by which equal ones are known
 
 
 class ReinforceState(NamedTuple):
@@ -158,7 +157,6 @@ def make_reinforce(
             elites=Elites(
                 no_episodes(start, num_elites, growth.num_steps),
                 jnp.full(num_elites, -jnp.inf, jnp.float32),
-                jnp.zeros(num_elites, jnp.float32),
             ),
             moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
             diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
@@ -183,9 +181,7 @@ def make_reinforce(
         returns = rewards_to_go(rewards, discount)
         total = jnp.sum(rewards, axis=1)
         moments = _update_moments(state.moments, total, told, moments_decay)
-        elites = update_elites(
-            state.elites, pending, total, jnp.asarray(evaluation.score), told & (evaluation.status == OK)
-        )
+        elites = update_elites(state.elites, pending, total, told & (evaluation.status == OK))
         batch = _make_batch(pending, before, _normalise(moments, returns))
         imitated = _imitation_batch(growth, elites, imitation_weight)
 
@@ -324,21 +320,20 @@ def _normalise(moments: Moments, returns: Array) -> Array:
     return (returns - mean) / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-6))
 
 
-def update_elites(elites: Elites, episodes: Rollout, returns: Array, scores: Array, counts: Array) -> Elites:
-    """Keeps the episodes with the best returns and distinct scores.
+def update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
+    """Keeps the best episodes with distinct returns: equal candidates have equal scores.
 
-    Equal candidates have equal scores. So have some that differ, such as those that learned nothing: one of
-    them stays.
+    With other dead parts their returns may differ, and both stay. To know equal ones by their scores was
+    tried: what learned nothing scores alike, one of it stays, and a policy learns less from so few.
     """
     num_elites = elites.returns.shape[0]
     if not num_elites:
         return elites
-    pool = Elites(episodes, jnp.where(counts, returns, -jnp.inf), scores)
-    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites, pool)
-    order = jnp.argsort(-pool.returns, stable=True)
-    pool = jax.tree.map(lambda leaf: leaf[order], pool)
-    better = jnp.tri(len(order), k=-1, dtype=bool) & jnp.isfinite(pool.returns)
-    repeated = jnp.any(better & (pool.scores[:, None] == pool.scores), axis=1)
-    pool = pool._replace(returns=jnp.where(repeated, -jnp.inf, pool.returns))
-    best = jnp.argsort(-pool.returns, stable=True)[:num_elites]
-    return jax.tree.map(lambda leaf: leaf[best], pool)
+    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites.episodes, episodes)
+    totals = jnp.concatenate([elites.returns, jnp.where(counts, returns, -jnp.inf)])
+    order = jnp.argsort(-totals, stable=True)
+    ranked = totals[order]
+    repeated = jnp.append(False, ranked[1:] == ranked[:-1])
+    ranked = jnp.where(repeated, -jnp.inf, ranked)
+    best = jnp.argsort(-ranked, stable=True)[:num_elites]
+    return Elites(jax.tree.map(lambda leaf: leaf[order[best]], pool), ranked[best])

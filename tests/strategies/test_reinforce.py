@@ -185,13 +185,10 @@ def test_elites_are_the_best_distinct_ones():
         marks = jnp.array(marks, jnp.int32)[:, None]
         return Rollout(marks, marks, jnp.zeros(marks.shape), jnp.ones(marks.shape, bool))
 
-    elites = Elites(episodes([1, 2, 0]), jnp.array([0.5, 0.3, -jnp.inf]), jnp.array([0.5, 0.3, 0.0]))
+    elites = Elites(episodes([1, 2, 0]), jnp.array([0.5, 0.3, -jnp.inf]))
     counts = jnp.array([True, True, True, False])
-    # 11 is the network of 1, with a dead part that costs something.
-    returns, scores = jnp.array([0.49, 0.4, 0.1, 0.9]), jnp.array([0.5, 0.4, 0.0, 0.9])
-    found = update_elites(elites, episodes([11, 12, 13, 14]), returns, scores, counts)
+    found = update_elites(elites, episodes([11, 12, 13, 14]), jnp.array([0.5, 0.4, 0.1, 0.9]), counts)
     np.testing.assert_allclose(found.returns, [0.5, 0.4, 0.3])
-    np.testing.assert_allclose(found.scores, [0.5, 0.4, 0.3])
     np.testing.assert_array_equal(found.episodes.actions[:, 0], [1, 12, 2])
 
 
