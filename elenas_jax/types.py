@@ -153,10 +153,9 @@ class SearchSpace(NamedTuple):
     to_graph: Callable  # candidate -> jraph.GraphsTuple
     build: Callable  # candidate, task -> Network
     describe: Callable  # candidate -> str a person reads
-    drawing: (
-        Callable  # candidate -> {"nodes": [...], "edges": [...]} with labels and colours; perhaps the same
-    )
-    # under "tree": how it was derived
+    # candidate -> {"nodes": [...], "edges": [...]} with labels and colours; perhaps the same
+    # under "tree", of how it was derived
+    drawing: Callable
     to_json: Callable  # candidate -> JSON-able object
     from_json: Callable  # the same object -> candidate
     known: Callable  # key -> a known architecture or a variant of one, to pre-train policies on; jittable

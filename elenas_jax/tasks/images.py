@@ -37,7 +37,8 @@ from elenas_jax.tasks.synthetic_images import synthetic_pair
 from elenas_jax.types import DataTask
 
 SYNTHETIC_SIZES = Sizes(512, 128, 128)
-_DIGESTED = 4096  # examples of arrays of one's own, by which they are told from others
+_DIGESTED = 4096  # examples of large arrays of one's own, by which they are told from others
+_SMALL = 2**26  # bytes up to which all examples are
 HELD_OUT = 0.2  # of CIFAR's training images, for validation
 # Metrics of networks that have learned nothing, or less where that depends on the data; the accuracy is that
 # of a choice by chance.
@@ -226,10 +227,11 @@ def make_npy(
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    """Returns what tells arrays from others: of examples that are evenly spread over each."""
+    """Returns what tells arrays from others: all of small ones, examples evenly spread over large ones."""
     found = hashlib.blake2b(digest_size=8)
     for array in arrays:
-        rows = np.linspace(0, len(array) - 1, min(len(array), _DIGESTED)).astype(int)
+        num = len(array) if array.nbytes <= _SMALL else min(len(array), _DIGESTED)
+        rows = np.linspace(0, len(array) - 1, num).astype(int)
         found.update(f"{array.dtype.str} {array.shape}".encode())
         found.update(np.ascontiguousarray(array[rows]).tobytes())
     return found.hexdigest()
