@@ -1,5 +1,6 @@
 import functools
 import io
+import json
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from elenas_jax.experiment.archive import export_rows
 from elenas_jax.experiment.build import build_space, build_tasks
 from elenas_jax.experiment.config import check_config
 from elenas_jax.experiment.replay import Curves, make_ground, replay, summarise
+from elenas_jax.experiment.rules import ConfigError
 from elenas_jax.experiment.run_dir import plain
 from elenas_jax.experiment.session import run
 from elenas_jax.experiment.table import all_blocks, table_row
@@ -166,3 +168,11 @@ def test_summary_and_figure(ground, path, tmp_path):
         panel = Panel("Evaluations", np.arange(1, curves.best.shape[1] + 1), {"random_search": curves.best})
         write_replay_figure(tmp_path / name, [panel], 1.5, "Replays")
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_table_of_shorter_trainings_is_refused(path, tmp_path):
+    written = json.loads(path.read_text())
+    written["config"]["evaluator"]["budgets"] = [0.5]
+    (tmp_path / "short.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=r"trained on a part of the steps: budgets \(0\.5,\)"):
+        make_ground(recipe(tmp_path / "short.json", "random_search"))
