@@ -44,6 +44,7 @@ RECIPES = {
     "ecg": _BENCH_360 | {"batch_size": 256},
     "fsd50k": _BENCH_360 | {"batch_size": 256},
     "darcy": _BENCH_360 | {"batch_size": 4, "learning_rate": 0.001},
+    "psicov": _BENCH_360 | {"batch_size": 8, "learning_rate": 0.001},
     "cosmic": _BENCH_360 | {"batch_size": 8, "learning_rate": 0.001},
 }
 SEQUENCES = ("satellite", "deepsea", "ecg")  # in one dimension, which the seeds are not

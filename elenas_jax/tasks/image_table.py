@@ -2,10 +2,9 @@
 
 Unseen NAS (Geada et al. 2024): shapes and sizes as in Ericsson et al. (2024). The files, CC BY 4.0, are on
 the data store of Newcastle University; no checksums of them are published, so shapes, counts, classes and
-finite values are checked instead. NAS-Bench-360 (Tu et al. 2022): all but PSICOV, whose proteins differ in
-size, in this project's layout of files. Metrics are such that more is better: where the benchmark has an
-error, 1 minus it. Darcy Flow and Cosmic have a target for each pixel. Data of
-one's own are read as "npy".
+finite values are checked instead. NAS-Bench-360 (Tu et al. 2022): in this project's layout of
+files. Metrics are such that more is better: where the benchmark has an error, 1 minus it. Darcy Flow, PSICOV
+and Cosmic have a target for each pixel. Data of one's own are read as "npy".
 """
 
 from pathlib import Path
@@ -104,6 +103,15 @@ IMAGE_SETS = {
         Sizes(900, 100, 100),
         _CONVERT,
         0.968,
+    ),
+    # A pixel is a pair of residues. Smaller proteins are padded by distances of 100 Angstrom, larger ones
+    # cropped, as in the benchmark's files; training sees the padding, the metric does not.
+    "psicov": ImageSet(
+        "PSICOV and DeepCov",
+        Layout((57, 128, 128), 128 * 128, "numbers", metric="one_minus_mae8", loss="log_cosh"),
+        Sizes(3_356, 100, 150),
+        _CONVERT,
+        1 - 5.71 / 8,
     ),
     # 128 pixels a side, as in the public code; the benchmark's images have 256.
     "cosmic": ImageSet(

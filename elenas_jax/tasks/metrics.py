@@ -96,6 +96,20 @@ def one_minus_relative_l2(outputs: np.ndarray, targets: np.ndarray) -> float:
     return float(1.0 - np.mean((np.linalg.norm(outputs - targets, axis=-1)[size > 0]) / size[size > 0]))
 
 
+def one_minus_mae8(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Returns 1 minus the mean of |output - target| where targets are below 8, in units of 8.
+
+    The MAE8 of NAS-Bench-360 (Tu et al. 2022), in Angstrom, is 8 times what it lacks to 1: distances of
+    pairs of residues that touch. There it is a mean of means of batches; here it is one over all pairs.
+    """
+    outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
+    counts = targets < 8.0
+    if not counts.any():
+        return float("nan")
+    error = np.mean(np.abs(outputs - targets)[counts])
+    return float(-np.inf if np.isnan(error) else 1.0 - error / 8.0)
+
+
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:
     if np.isnan(scores).any():
         return 0.0
@@ -147,4 +161,5 @@ METRICS = {
     "perplexity": Metric(perplexity, higher_is_better=False),  # text
     "r2": Metric(r2, higher_is_better=True),  # numbers
     "one_minus_relative_l2": Metric(one_minus_relative_l2, higher_is_better=True),  # fields of numbers
+    "one_minus_mae8": Metric(one_minus_mae8, higher_is_better=True),  # distances, in Angstrom
 }

@@ -42,6 +42,7 @@ def test_the_recipe_of_every_data_set(published):
             "ecg": (256, 0.1, 5e-4, 25, 200),
             "fsd50k": (256, 0.1, 5e-4, 25, 200),
             "darcy": (4, 0.001, 5e-4, 25, 200),
+            "psicov": (8, 0.001, 5e-4, 25, 200),
             "cosmic": (8, 0.001, 5e-4, 25, 200),
         }.get(dataset, (256, 0.04, 3e-4, 8, 64))
         if dataset in ("cifar10", "cifar100", "spherical", "ninapro"):

@@ -30,13 +30,14 @@ def test_published_shapes_and_sizes():
 
 
 def test_shapes_sizes_and_metrics_of_nas_bench_360():
-    """Section 3.3 of the specification; PSICOV is not there."""
+    """Section 3.3 of the specification."""
     expected = {
         "cifar100": ((3, 32, 32), 100, (40_000, 10_000, 10_000), "accuracy"),
         "spherical": ((3, 60, 60), 100, (40_000, 10_000, 10_000), "accuracy"),
         "ninapro": ((1, 16, 52), 18, (2_638, 659, 659), "accuracy"),
         "fsd50k": ((1, 101, 96), 200, (36_796, 4_170, 10_231), "mean_average_precision"),
         "darcy": ((1, 85, 85), 85 * 85, (900, 100, 100), "one_minus_relative_l2"),
+        "psicov": ((57, 128, 128), 128 * 128, (3_356, 100, 150), "one_minus_mae8"),
         "cosmic": ((1, 128, 128), 128 * 128, (4_347, 483, 420), "pixel_roc_auc"),
         "ecg": ((1, 1000), 4, (261_740, 33_281, 33_494), "macro_f1"),
         "satellite": ((1, 46), 24, (800_000, 100_000, 100_000), "accuracy"),
@@ -46,7 +47,7 @@ def test_shapes_sizes_and_metrics_of_nas_bench_360():
         layout = IMAGE_SETS[name].layout
         assert (layout.in_shape, layout.num_outputs, IMAGE_SETS[name].sizes) == row[:3]
         assert loss_and_metric(layout)[1] == row[3]
-        assert layout.is_dense == (name in ("darcy", "cosmic"))
+        assert layout.is_dense == (name in ("darcy", "psicov", "cosmic"))
     assert sum(IMAGE_SETS["fsd50k"].sizes) == 51_197
 
 

@@ -8,6 +8,7 @@ from elenas_jax.tasks.metrics import (
     accuracy,
     macro_f1,
     mean_average_precision,
+    one_minus_mae8,
     one_minus_relative_l2,
     perplexity,
     pixel_roc_auc,
@@ -99,6 +100,18 @@ def test_relative_l2_by_hand():
     np.testing.assert_allclose(one_minus_relative_l2(outputs, targets), 1 - (1 / 5 + 0) / 2)
     assert one_minus_relative_l2(np.zeros((3, 2)), targets) == 0.0
     assert np.isnan(one_minus_relative_l2(outputs[2:], targets[2:]))
+
+
+def test_mae8_by_hand():
+    targets = np.array([[1.0, 4.0, 8.0], [7.5, 20.0, 100.0]])  # three are below 8
+    outputs = np.array([[2.0, 2.0, 0.0], [7.5, 0.0, 0.0]])
+    np.testing.assert_allclose(one_minus_mae8(outputs, targets), 1 - (1 + 2 + 0) / 3 / 8)
+    assert one_minus_mae8(targets, targets) == 1.0
+    assert np.isnan(one_minus_mae8(outputs[:, 2:], targets[:, 2:]))
+    outputs[1, 2] = NAN  # where nothing counts
+    assert np.isfinite(one_minus_mae8(outputs, targets))
+    outputs[0, 0] = NAN
+    assert one_minus_mae8(outputs, targets) == float("-inf")
 
 
 def test_accuracy():
