@@ -6,7 +6,8 @@ REINFORCE's policy on graphs of the quickstart's size, and the paper's at the pa
 the same networks in PyTorch eager where that is installed (`policy_peers.py`). A step is one
 predicted edge of one episode. An update is of a minibatch of 32 steps: forward, backward, Adam.
 PyTorch is given its observations; this package's times hold the environment and observing, too.
-Ways of PyTorch: rolling out one episode at a time, and all side by side as one batched graph.
+Ways of PyTorch: one graph at a time (in updates their gradients are added up), and all episodes, or all of
+a minibatch, side by side as one batched graph.
 
 First both must give equal logits, values and losses, else nothing is printed. Numbers are medians
 of runs; a ratio is the median over runs of ours and PyTorch's one after the other.
@@ -166,13 +167,13 @@ class Theirs:
             states = at(ours.states, slice(None), place)
             mask = torch.tensor(np.array(valid(states)))
             self.together.append((peers.to_graphs(observations(states)), mask))
-        self.minibatches = []
+        self.minibatches, self.one_by_one = [], []  # each a list of parts
         for place in range(NUM_MINIBATCHES):
             states, actions, returns = at(ours.learned, place)
-            self.minibatches.append(
-                peers.to_steps(
-                    observations(states), np.array(actions), np.array(valid(states)), np.array(returns)
-                )
+            rows = (observations(states), np.array(actions), np.array(valid(states)), np.array(returns))
+            self.minibatches.append([peers.to_steps(*rows)])
+            self.one_by_one.append(
+                [peers.to_steps(*(part[row : row + 1] for part in rows)) for row in range(MINIBATCH)]
             )
         self.weights = peers.to_weights(ours.params)
 
@@ -185,7 +186,8 @@ class Theirs:
                 ("logits", "values"), given, apply(self.ours.params, self.seen[place]), strict=True
             ):
                 self._compare(name, place, theirs.detach().numpy()[0], np.asarray(ours))
-        self._compare("losses", 0, np.array(self.update()), self.ours.update())
+        for learn in (self.update, self.update_one_by_one):
+            self._compare("losses", 0, np.array(learn()), self.ours.update())
 
     def _compare(self, name: str, place: int, theirs: np.ndarray, ours: np.ndarray) -> None:
         if not np.allclose(theirs, ours, rtol=TOLERANCE, atol=TOLERANCE):
@@ -201,9 +203,16 @@ class Theirs:
 
     def update(self) -> list[float]:
         """Learns from all minibatches, anew each time; returns losses."""
+        return self._learn(self.minibatches)
+
+    def update_one_by_one(self) -> list[float]:
+        """The same, a graph at a time; their gradients are added up."""
+        return self._learn(self.one_by_one)
+
+    def _learn(self, minibatches: list) -> list[float]:
         weights = peers.to_weights(self.ours.params)
         optimiser = peers.make_optimiser(weights, LEARNING_RATE)
-        return [peers.update(self.ours.model, weights, optimiser, steps) for steps in self.minibatches]
+        return [peers.update(self.ours.model, weights, optimiser, parts) for parts in minibatches]
 
 
 def _seconds(function: Callable) -> float:
@@ -224,7 +233,8 @@ def benchmark(size: Size, with_peers: bool) -> Iterator[dict[str, Any]]:
         num_together = len(theirs.together) * size.num_episodes
         rows[0][3].append(("PyTorch, one by one", theirs.roll_out, len(theirs.alone)))
         rows[0][3].append(("PyTorch, side by side", theirs.roll_out_together, num_together))
-        rows[1][3].append(("PyTorch", theirs.update, num_learned))
+        rows[1][3].append(("PyTorch, one by one", theirs.update_one_by_one, num_learned))
+        rows[1][3].append(("PyTorch, side by side", theirs.update, num_learned))
     for what, function, steps, others in rows:
         ways = [("ours", function, steps), *others]
         for _, each, _ in ways:

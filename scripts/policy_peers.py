@@ -217,8 +217,20 @@ def to_steps(observations: Sequence[Observation], actions, valid_actions, return
     )
 
 
-def update(model: GraphPolicy | PaperPolicy, weights: Weights, optimiser: Any, steps: Steps) -> float:
-    """Takes one step of the optimiser; returns the loss, see `benchmark_policy.loss_of`."""
+def update(
+    model: GraphPolicy | PaperPolicy, weights: Weights, optimiser: Any, parts: Sequence[Steps]
+) -> float:
+    """Takes one step of the optimiser on the sum of the gradients of equal parts; returns the mean loss."""
+    optimiser.zero_grad()
+    losses = [_loss(model, weights, steps) / len(parts) for steps in parts]
+    for loss in losses:
+        loss.backward()
+    optimiser.step()
+    return float(sum(loss.detach() for loss in losses))
+
+
+def _loss(model: GraphPolicy | PaperPolicy, weights: Weights, steps: Steps) -> Any:
+    """As `benchmark_policy.loss_of`."""
     import torch
 
     logits, values = outputs(model, weights, steps.graphs)
@@ -226,8 +238,4 @@ def update(model: GraphPolicy | PaperPolicy, weights: Weights, optimiser: Any, s
     advantage = (steps.returns - values).detach()
     chosen = log_probs.gather(1, steps.actions[:, None])[:, 0]
     entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
-    loss = (-advantage * chosen + 0.5 * (steps.returns - values) ** 2 - 0.01 * entropy).mean()
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return float(loss.detach())
+    return (-advantage * chosen + 0.5 * (steps.returns - values) ** 2 - 0.01 * entropy).mean()

@@ -111,6 +111,7 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "num_trained": dict(low=0),
     "num_minibatches": dict(low=1),
     "num_elites": dict(low=0),
+    "imitation_weight": dict(low=0),
     "generations_per_stage": dict(low=0),
     "width": dict(low=1),
     "num_rounds": dict(low=0),

@@ -9,6 +9,9 @@ there and fixed here:
 - the entropy bonus is relative to the space's sampler where the policy starts from it (`use_prior`),
   so that exploring means drawing as the sampler does; without it, this is the usual bonus;
 - an episode that builds nothing new in a step earns the score of the candidate as it stood before.
+
+Not in the paper, and off unless `num_elites` says otherwise: the best episodes so far are imitated
+(`elites`).
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ import numpy as np
 import optax
 
 from elenas_jax.policies import PaperPolicy
+from elenas_jax.strategies.elites import Elites, no_elites, update_elites
 from elenas_jax.strategies.rewards import RewardFn, make_reward
 from elenas_jax.strategies.rollouts import (
     PolicyFn,
@@ -38,6 +42,7 @@ from elenas_jax.types import (
     OK,
     Array,
     Evaluation,
+    Growth,
     Proposal,
     PyTree,
     SearchSpace,
@@ -63,6 +68,7 @@ class PPOState(NamedTuple):
     params: PyTree
     opt_state: PyTree
     pending: Rollout  # episodes whose candidates are being evaluated
+    elites: Elites
     generation: Array  # [] int32, the one that is asked for next
     diagnostics: Array  # [len(DIAGNOSTICS)] float32, of the last update
 
@@ -75,7 +81,8 @@ class Steps(NamedTuple):
     log_probs: Array  # [N] float32, of the actions when they were drawn
     advantages: Array  # [N] float32
     returns: Array  # [N] float32, discounted
-    weights: Array  # [N] float32, 0 for steps after an episode's end
+    weights: Array  # [N] float32, 0 for steps after an episode's end, and of elites
+    imitation: Array  # [N] float32, of the log-probability; 0 but for elites
 
 
 class LossWeights(NamedTuple):
@@ -114,6 +121,8 @@ def make_ppo(
     entropy_weight: float = 0.01,
     max_gradient_norm: float = 0.0,
     exploration: float = 0.0,
+    num_elites: int = 0,
+    imitation_weight: float = 1.0,
     use_prior: bool = True,
     width: int = 256,
     num_layers: int = 2,
@@ -139,6 +148,8 @@ def make_ppo(
       value_weight, policy_weight, entropy_weight: of the terms of the loss.
       max_gradient_norm: gradients are clipped to it; 0 does not clip.
       exploration: share of the sampler in the policy's probabilities, see `make_policy`.
+      num_elites: best episodes that are kept, and imitated in every minibatch; 0 for none.
+      imitation_weight: of their mean log-probability, relative to that of the policy gradient.
       use_prior: whether a new policy draws as the space's sampler does; if not, about uniformly.
       width, num_layers, num_heads: of the graph network.
       generations_per_stage: of the space's growth, see `stage_of`; 0, and only 0, for a space of one stage.
@@ -183,6 +194,7 @@ def make_ppo(
             params=params,
             opt_state=optimizer.init(params),
             pending=no_episodes(start, num_episodes, num_steps),
+            elites=no_elites(start, num_elites, num_steps),
             generation=jnp.int32(0),
             diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
         )
@@ -222,6 +234,8 @@ def make_ppo(
         earned = jax.lax.stop_gradient(reward_fn(before, after, pending.valid_steps, evaluation))
         returns = rewards_to_go(earned, discount)
         steps, explained = _make_steps(policy, state.params, pending, before, returns, share)
+        elites = update_elites(state.elites, pending, jnp.sum(earned, axis=1), told & (at_end.status == OK))
+        imitated = _steps_of_elites(growth, elites, imitation_weight)
 
         def one_epoch(carry, key_epoch: Array):
             # What a buffer has beyond whole minibatches waits for the next shuffle.
@@ -235,6 +249,7 @@ def make_ppo(
             # A mean over the real steps of the minibatch.
             total = jnp.maximum(jnp.sum(minibatch.weights), 1.0)
             minibatch = minibatch._replace(weights=minibatch.weights / total)
+            minibatch = jax.tree.map(lambda ours, elite: jnp.concatenate([ours, elite]), minibatch, imitated)
             (_, measures), gradient = loss_and_gradient(policy, params, minibatch, weights)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), (measures, optax.global_norm(gradient))
@@ -259,6 +274,7 @@ def make_ppo(
         return state._replace(
             params=params,
             opt_state=opt_state,
+            elites=elites,
             generation=state.generation + 1,
             diagnostics=diagnostics.astype(jnp.float32),
         )
@@ -284,7 +300,8 @@ def loss_and_gradient(
     """Returns loss, measures and gradient, summed over steps by their weights.
 
     The loss is -policy * min(ratio * advantage, clip(ratio) * advantage) + value * (return - value)^2 +
-    entropy * divergence from the sampler (Schulman et al., 2017, equation 9).
+    entropy * divergence from the sampler (Schulman et al., 2017, equation 9); elites' steps have their
+    log-probability alone, by its own weight.
     """
 
     def one_step(params: PyTree, step: Steps) -> tuple[Array, Measures]:
@@ -296,8 +313,9 @@ def loss_and_gradient(
         divergence = jnp.sum(probs * (log_probs - prior))
         error = jnp.square(step.returns - value)
         loss = -weights.policy * gain + weights.value * error + weights.entropy * divergence
+        imitation = step.imitation * log_probs[step.actions]
         measures = (-jnp.sum(probs * log_probs), divergence, error, (ratio != clipped) * 1.0)
-        return step.weights * loss, Measures(*(step.weights * each for each in measures))
+        return step.weights * loss - imitation, Measures(*(step.weights * each for each in measures))
 
     def all_steps(params: PyTree, steps: Steps) -> tuple[Array, Measures]:
         return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, steps))
@@ -359,5 +377,21 @@ def _make_steps(
 
     advantages, left = standardise(returns - values)
     explained = 1.0 - left / jnp.maximum(standardise(returns)[1], 1e-8)
-    steps = Steps(before, pending.actions, pending.log_probs, advantages, returns, weights)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps), explained
+    steps = Steps(
+        before, pending.actions, pending.log_probs, advantages, returns, weights, jnp.zeros_like(weights)
+    )
+    return _flatten(steps), explained
+
+
+def _steps_of_elites(growth: Growth, elites: Elites, imitation_weight: float) -> Steps:
+    """Returns the `[Q * S]` steps of elites, of which nothing counts but imitation: a mean of real steps."""
+    episodes = elites.episodes
+    before, _ = replay(growth, episodes)
+    is_real = episodes.valid_steps & jnp.isfinite(elites.returns)[:, None]
+    nothing = jnp.zeros(episodes.actions.shape)
+    imitation = imitation_weight * is_real / jnp.maximum(jnp.sum(is_real), 1)
+    return _flatten(Steps(before, episodes.actions, episodes.log_probs, nothing, nothing, nothing, imitation))
+
+
+def _flatten(steps: Steps) -> Steps:
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)

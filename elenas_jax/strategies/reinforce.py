@@ -3,8 +3,7 @@
 Episodes of a generation are rolled out in one compiled scan; their actions wait in the state for
 the evaluations. Two additions for searches of a few hundred trainings, both of which a weight of
 zero turns off: the entropy bonus is relative to the space's sampler, so that exploring means
-drawing as the sampler does and not uniformly; and the best episodes so far are imitated (priority
-queue training, Abolafia et al., 2018).
+drawing as the sampler does and not uniformly; and the best episodes so far are imitated (`elites`).
 """
 
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 import optax
 
 from elenas_jax.policies import GraphPolicy
+from elenas_jax.strategies.elites import Elites, no_elites, update_elites
 from elenas_jax.strategies.rewards import RewardFn, make_reward
 from elenas_jax.strategies.rollouts import (
     PolicyFn,
@@ -59,13 +59,6 @@ class Moments(NamedTuple):
     mean: Array  # [] float32
     square: Array  # [] float32
     weight: Array  # [] float32, 0 before the first update, towards 1
-
-
-class Elites(NamedTuple):
-    """The best episodes so far. Q places."""
-
-    episodes: Rollout
-    returns: Array  # [Q] float32, -inf where a place is empty
 
 
 class ReinforceState(NamedTuple):
@@ -154,10 +147,7 @@ def make_reinforce(
             params=params,
             opt_state=optimizer.init(params),
             pending=no_episodes(start, batch_size, growth.num_steps),
-            elites=Elites(
-                no_episodes(start, num_elites, growth.num_steps),
-                jnp.full(num_elites, -jnp.inf, jnp.float32),
-            ),
+            elites=no_elites(start, num_elites, growth.num_steps),
             moments=Moments(jnp.float32(0.0), jnp.float32(0.0), jnp.float32(0.0)),
             diagnostics=jnp.full(len(DIAGNOSTICS), jnp.nan, jnp.float32),
             generation=jnp.int32(0),
@@ -318,22 +308,3 @@ def _normalise(moments: Moments, returns: Array) -> Array:
     weight = jnp.maximum(moments.weight, 1e-6)
     mean, square = moments.mean / weight, moments.square / weight
     return (returns - mean) / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-6))
-
-
-def update_elites(elites: Elites, episodes: Rollout, returns: Array, counts: Array) -> Elites:
-    """Keeps the best episodes with distinct returns: equal candidates have equal scores.
-
-    With other dead parts their returns may differ, and both stay. To know equal ones by their scores was
-    tried: what learned nothing scores alike, one of it stays, and a policy learns less from so few.
-    """
-    num_elites = elites.returns.shape[0]
-    if not num_elites:
-        return elites
-    pool = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elites.episodes, episodes)
-    totals = jnp.concatenate([elites.returns, jnp.where(counts, returns, -jnp.inf)])
-    order = jnp.argsort(-totals, stable=True)
-    ranked = totals[order]
-    repeated = jnp.append(False, ranked[1:] == ranked[:-1])
-    ranked = jnp.where(repeated, -jnp.inf, ranked)
-    best = jnp.argsort(-ranked, stable=True)[:num_elites]
-    return Elites(jax.tree.map(lambda leaf: leaf[order[best]], pool), ranked[best])

@@ -9,7 +9,7 @@ from elenas_jax.policies import PaperPolicy
 from elenas_jax.spaces import make_elenas
 from elenas_jax.strategies import make_ppo
 from elenas_jax.strategies.ppo import LossWeights, Steps, loss_and_gradient
-from elenas_jax.strategies.rollouts import make_policy, rewards_to_go
+from elenas_jax.strategies.rollouts import make_policy, replay, rewards_to_go
 from elenas_jax.types import NOT_EVALUATED, OK
 from tests.strategies.test_reinforce import TINY, all_episodes, evaluations
 
@@ -52,6 +52,7 @@ def known(tiny):
         rewards_to_go(rewards, 1.0),
         rewards_to_go(rewards, 1.0),
         jnp.broadcast_to(probability[:, None], rewards.shape),
+        jnp.zeros(rewards.shape),
     )
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
     return policy, params, log_probs, rewards, flat
@@ -107,6 +108,22 @@ def test_value_and_entropy_have_their_gradients(known):
     assert_close(gradient, jax.jit(jax.grad(loss))(params))
 
 
+def test_steps_of_elites_teach_their_log_probabilities_alone(known):
+    policy, params, log_probs, rewards, steps = known
+    nothing = jnp.zeros(steps.weights.shape)
+    share = jnp.arange(steps.weights.size) / steps.weights.size
+    imitated = steps._replace(weights=nothing, advantages=nothing, imitation=share)
+    weights = LossWeights(policy=1.0, value=0.5, entropy=0.1, clip=0.2)
+
+    def loss(params):
+        return -jnp.sum(share.reshape(rewards.shape) * log_probs(params))
+
+    (value, measures), gradient = jax.jit(lambda p: loss_and_gradient(policy, p, imitated, weights))(params)
+    np.testing.assert_allclose(value, jax.jit(loss)(params), rtol=1e-4)
+    assert_close(gradient, jax.jit(jax.grad(loss))(params))
+    assert not any(jax.tree.leaves(measures))
+
+
 SETTINGS = {"num_episodes": 3, "batch_size": 8, "epochs": 1, "width": 8, "num_layers": 1, "num_heads": 2}
 
 
@@ -150,6 +167,31 @@ def test_a_step_that_changed_nothing_earns_what_stood_before(small):
     told = strategy.tell(jax.random.key(2), state, proposal, evaluation)
     assert seen == [(3, small.growth.num_steps)]
     assert strategy.diagnostics(told)["mean_return"] == pytest.approx(small.growth.num_steps)
+
+
+def test_the_best_episodes_become_likelier():
+    """Nothing is earned but by one episode; what is told after it teaches nothing."""
+    space = make_elenas(num_nodes=5)
+    settings = {"num_elites": 2, "imitation_weight": 1.0, "policy_weight": 0.0, "learning_rate": 1e-2}
+    strategy = make_ppo(space, **(SETTINGS | {"num_episodes": 8} | settings))
+    state = strategy.init(jax.random.key(0))
+    proposal, state = strategy.ask(jax.random.key(1), state)
+    status = np.full(8, OK)  # as if all were valid
+    told = strategy.tell(jax.random.key(2), state, proposal, evaluations(status, [0, 0, 0, 9, 0, 0, 0, 0]))
+    best = np.asarray(state.pending.actions)[3]
+    np.testing.assert_array_equal(told.elites.episodes.actions[0], best)
+    assert np.isfinite(told.elites.returns[0]) and float(told.elites.returns[0]) > 8
+
+    def log_prob(params):
+        before, _ = replay(space.growth, jax.tree.map(lambda leaf: leaf[3:4], state.pending))
+        states = jax.tree.map(lambda leaf: leaf[0], before)
+        chosen = jax.vmap(lambda s, a: strategy.policy(params, s).log_probs[a])(states, jnp.asarray(best))
+        return float(jnp.sum(chosen))
+
+    first = log_prob(told.params)
+    proposal, asked = strategy.ask(jax.random.key(3), told)
+    later = strategy.tell(jax.random.key(4), asked, proposal, evaluations(status, np.zeros(8)))
+    assert log_prob(later.params) > first > log_prob(state.params)
 
 
 def test_a_new_policy_without_prior_is_about_uniform(small):

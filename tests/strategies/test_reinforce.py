@@ -12,10 +12,8 @@ from elenas_jax.spaces import make_elenas
 from elenas_jax.strategies import make_reinforce, make_reward, rollouts
 from elenas_jax.strategies.reinforce import (
     Batch,
-    Elites,
     LossWeights,
     loss_and_gradient,
-    update_elites,
 )
 from elenas_jax.strategies.rollouts import Rollout, make_policy, replay, rewards_to_go, roll_out
 from elenas_jax.types import DIVERGED, NOT_EVALUATED, OK, Evaluation
@@ -178,18 +176,6 @@ def test_rewards_hold_the_shaping_of_each_step():
 def test_rewards_to_go():
     rewards = jnp.array([[1.0, 0.0, 2.0], [0.0, 0.0, 1.0]])
     np.testing.assert_allclose(rewards_to_go(rewards, 0.5), [[1.5, 1.0, 2.0], [0.25, 0.5, 1.0]])
-
-
-def test_elites_are_the_best_distinct_ones():
-    def episodes(marks):
-        marks = jnp.array(marks, jnp.int32)[:, None]
-        return Rollout(marks, marks, jnp.zeros(marks.shape), jnp.ones(marks.shape, bool))
-
-    elites = Elites(episodes([1, 2, 0]), jnp.array([0.5, 0.3, -jnp.inf]))
-    counts = jnp.array([True, True, True, False])
-    found = update_elites(elites, episodes([11, 12, 13, 14]), jnp.array([0.5, 0.4, 0.1, 0.9]), counts)
-    np.testing.assert_allclose(found.returns, [0.5, 0.4, 0.3])
-    np.testing.assert_array_equal(found.episodes.actions[:, 0], [1, 12, 2])
 
 
 def test_every_minibatch_may_hold_what_was_trained():

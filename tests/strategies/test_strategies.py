@@ -15,7 +15,15 @@ SMALL = {
     "evolution": {"batch_size": 6, "population_size": 12, "tournament_size": 4},
     "successive_halving": {"num_candidates": 6, "num_budgets": 2},
     "reinforce": {"batch_size": 8, "num_trained": 3, "num_minibatches": 2, "num_elites": 2, "width": 8},
-    "ppo": {"num_episodes": 8, "num_trained": 3, "epochs": 1, "width": 8, "num_layers": 1, "num_heads": 2},
+    "ppo": {
+        "num_episodes": 8,
+        "num_trained": 3,
+        "epochs": 1,
+        "num_elites": 2,
+        "width": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+    },
 }
 
 
