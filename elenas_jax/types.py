@@ -105,7 +105,7 @@ class DataTask(NamedTuple):
     name: str
     in_shape: tuple[int, ...]  # of a network's input, without the examples: (C, H, W), say
     out_features: int
-    loss: str  # "categorical" | "squared" | "log_cosh" | "binary"
+    loss: str  # "categorical" | "squared" | "binary"
     metric: str  # a key of `tasks.metrics.METRICS` that is higher when better
     threshold: float  # a candidate passes from this validation metric on
     untrained: float  # metric of an untrained network, the zero of the score

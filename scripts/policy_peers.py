@@ -222,11 +222,13 @@ def update(
 ) -> float:
     """Takes one step of the optimiser on the sum of the gradients of equal parts; returns the mean loss."""
     optimiser.zero_grad()
-    losses = [_loss(model, weights, steps) / len(parts) for steps in parts]
-    for loss in losses:
+    total = 0.0
+    for steps in parts:
+        loss = _loss(model, weights, steps) / len(parts)
         loss.backward()
+        total += float(loss.detach())
     optimiser.step()
-    return float(sum(loss.detach() for loss in losses))
+    return total
 
 
 def _loss(model: GraphPolicy | PaperPolicy, weights: Weights, steps: Steps) -> Any:

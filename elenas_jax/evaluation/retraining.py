@@ -198,8 +198,6 @@ def loss_fn(kind: str, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         return jnp.mean(optax.softmax_cross_entropy(outputs, targets))
     if kind == "squared":
         return jnp.mean(jnp.square(outputs - targets))
-    if kind == "log_cosh":
-        return jnp.mean(optax.log_cosh(outputs, targets))
     measured = ~jnp.isnan(targets)
     losses = optax.sigmoid_binary_cross_entropy(outputs, jnp.where(measured, targets, 0.0))
     return jnp.sum(jnp.where(measured, losses, 0.0)) / jnp.maximum(jnp.sum(measured), 1)

@@ -50,6 +50,7 @@ from elenas_jax.types import (
 )
 
 REWARDS = ("end", "step")  # when candidates are evaluated: at the end of an episode, or after every step
+_ELITES = 1  # folded into the key of an epoch: which of their steps a minibatch imitates
 DIAGNOSTICS = (
     "mean_return",
     "valid_share",
@@ -59,6 +60,7 @@ DIAGNOSTICS = (
     "clipped_share",
     "explained_variance",
     "gradient_norm",
+    "elite_return",
 )
 
 
@@ -148,8 +150,10 @@ def make_ppo(
       value_weight, policy_weight, entropy_weight: of the terms of the loss.
       max_gradient_norm: gradients are clipped to it; 0 does not clip.
       exploration: share of the sampler in the policy's probabilities, see `make_policy`.
-      num_elites: best episodes that are kept, and imitated in every minibatch; 0 for none.
-      imitation_weight: of their mean log-probability, relative to that of the policy gradient.
+      num_elites: episodes of the highest discounted returns that are kept; each minibatch imitates as many of
+        their steps as it has of its own, all if there are no more. 0 for none.
+      imitation_weight: of the mean log-probability of these steps in the loss. It is not clipped, so what the
+        imitation moves beyond `clip` the policy gradient leaves alone.
       use_prior: whether a new policy draws as the space's sampler does; if not, about uniformly.
       width, num_layers, num_heads: of the graph network.
       generations_per_stage: of the space's growth, see `stage_of`; 0, and only 0, for a space of one stage.
@@ -188,6 +192,7 @@ def make_ppo(
     optimizer = optax.chain(*steps_of_optimiser)
     weights = LossWeights(policy_weight, value_weight, entropy_weight, clip)
     num_minibatches = num_episodes * num_steps // batch_size
+    num_imitated = min(batch_size, num_elites * num_steps)
 
     def new_state(params: PyTree, start: PyTree) -> PPOState:
         return PPOState(
@@ -234,22 +239,28 @@ def make_ppo(
         earned = jax.lax.stop_gradient(reward_fn(before, after, pending.valid_steps, evaluation))
         returns = rewards_to_go(earned, discount)
         steps, explained = _make_steps(policy, state.params, pending, before, returns, share)
-        elites = update_elites(state.elites, pending, jnp.sum(earned, axis=1), told & (at_end.status == OK))
-        imitated = _steps_of_elites(growth, elites, imitation_weight)
+        elites = update_elites(state.elites, pending, returns[:, 0], told & (at_end.status == OK))
+        imitated = _steps_of_elites(growth, elites)
 
         def one_epoch(carry, key_epoch: Array):
             # What a buffer has beyond whole minibatches waits for the next shuffle.
             order = jax.random.permutation(key_epoch, num_episodes * num_steps)
             order = order[: num_minibatches * batch_size].reshape(num_minibatches, batch_size)
-            return jax.lax.scan(one_update, carry, order)
+            keys_elites = jax.random.split(jax.random.fold_in(key_epoch, _ELITES), num_minibatches)
+            return jax.lax.scan(one_update, carry, (order, keys_elites))
 
-        def one_update(carry, places: Array):
-            params, opt_state = carry
+        def one_update(carry, given: tuple[Array, Array]):
+            (params, opt_state), (places, key_elites) = carry, given
             minibatch = jax.tree.map(lambda leaf: leaf[places], steps)
             # A mean over the real steps of the minibatch.
             total = jnp.maximum(jnp.sum(minibatch.weights), 1.0)
             minibatch = minibatch._replace(weights=minibatch.weights / total)
-            minibatch = jax.tree.map(lambda ours, elite: jnp.concatenate([ours, elite]), minibatch, imitated)
+            if num_imitated:
+                drawn = jax.random.permutation(key_elites, num_elites * num_steps)[:num_imitated]
+                elite = jax.tree.map(lambda leaf: leaf[drawn], imitated)
+                share = imitation_weight / jnp.maximum(jnp.sum(elite.imitation), 1.0)
+                elite = elite._replace(imitation=share * elite.imitation)
+                minibatch = jax.tree.map(lambda own, other: jnp.concatenate([own, other]), minibatch, elite)
             (_, measures), gradient = loss_and_gradient(policy, params, minibatch, weights)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), (measures, optax.global_norm(gradient))
@@ -269,6 +280,7 @@ def make_ppo(
                 measures.clipped,
                 explained,
                 gradient_norm,
+                jnp.nanmean(jnp.where(jnp.isfinite(elites.returns), elites.returns, jnp.nan)),
             ]
         )
         return state._replace(
@@ -383,14 +395,15 @@ def _make_steps(
     return _flatten(steps), explained
 
 
-def _steps_of_elites(growth: Growth, elites: Elites, imitation_weight: float) -> Steps:
-    """Returns the `[Q * S]` steps of elites, of which nothing counts but imitation: a mean of real steps."""
+def _steps_of_elites(growth: Growth, elites: Elites) -> Steps:
+    """Returns the `[Q * S]` steps of elites, of which nothing counts but imitation, 1 for real steps."""
     episodes = elites.episodes
     before, _ = replay(growth, episodes)
     is_real = episodes.valid_steps & jnp.isfinite(elites.returns)[:, None]
     nothing = jnp.zeros(episodes.actions.shape)
-    imitation = imitation_weight * is_real / jnp.maximum(jnp.sum(is_real), 1)
-    return _flatten(Steps(before, episodes.actions, episodes.log_probs, nothing, nothing, nothing, imitation))
+    return _flatten(
+        Steps(before, episodes.actions, episodes.log_probs, nothing, nothing, nothing, is_real * 1.0)
+    )
 
 
 def _flatten(steps: Steps) -> Steps:

@@ -111,7 +111,7 @@ def make_reinforce(
       batch_size: episodes a generation.
       num_trained: valid candidates that are proposed for training in a generation, 0 for all; valid ones
         beyond are left out, invalid ones are always told apart and learned from. So what is learned from
-        is invalid more often than what the policy draws; the elites make up for it (PPO, which has
+        is invalid more often than what the policy draws; the elites make up for it (PPO, which may have
         none, weights trained candidates instead).
       learning_rate: of Adam.
       entropy_weight: of the entropy relative to the sampler.

@@ -25,7 +25,6 @@ class Layout(NamedTuple):
     kind: str = "classes"  # [N] whole numbers; or "labels", [N, O] of 0 and 1; or "numbers", [N, ...]
     padding: int = 0  # zeros on each side after standardising
     metric: str = ""  # a key of METRICS; nothing is the usual one of the kind
-    loss: str = ""  # one of `Dataset.loss`; nothing is the usual one of the kind
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -44,7 +43,7 @@ _METRICS = {"classes": "accuracy", "labels": "roc_auc", "numbers": "r2"}
 
 def loss_and_metric(layout: Layout) -> tuple[str, str]:
     """Returns the names of the loss that is minimised and of the metric that is reported."""
-    return layout.loss or _LOSSES[layout.kind], layout.metric or _METRICS[layout.kind]
+    return _LOSSES[layout.kind], layout.metric or _METRICS[layout.kind]
 
 
 class Sizes(NamedTuple):

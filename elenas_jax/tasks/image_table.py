@@ -104,14 +104,16 @@ IMAGE_SETS = {
         _CONVERT,
         0.968,
     ),
-    # A pixel is a pair of residues. Smaller proteins are padded by distances of 100 Angstrom, larger ones
-    # cropped, as in the benchmark's files; training sees the padding, the metric does not.
+    # A pixel is a pair of residues. Distances above 16 Angstrom are 16, and so is what pads small proteins,
+    # as in the code of Ericsson et al. (2024), who search by the squared error. There the test is
+    # apart: whole proteins in windows, the error of distant residues below 8 Angstrom (MAE8). Not so here, so
+    # nothing published is a reference. Arrays of float16 take 6 GB.
     "psicov": ImageSet(
         "PSICOV and DeepCov",
-        Layout((57, 128, 128), 128 * 128, "numbers", metric="one_minus_mae8", loss="log_cosh"),
+        Layout((57, 128, 128), 128 * 128, "numbers", metric="pixel_r2"),
         Sizes(3_356, 100, 150),
         _CONVERT,
-        1 - 5.71 / 8,
+        0.5,
     ),
     # 128 pixels a side, as in the public code; the benchmark's images have 256.
     "cosmic": ImageSet(

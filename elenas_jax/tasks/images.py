@@ -43,7 +43,7 @@ HELD_OUT = 0.2  # of CIFAR's training images, for validation
 # Metrics of networks that have learned nothing, or less where that depends on the data; the accuracy is that
 # of a choice by chance.
 _UNTRAINED = {"roc_auc": 0.5, "pixel_roc_auc": 0.5}
-_ZERO = ("mean_average_precision", "macro_f1", "r2", "one_minus_relative_l2", "one_minus_mae8")
+_ZERO = ("mean_average_precision", "macro_f1", "r2", "pixel_r2", "one_minus_relative_l2")
 _UNTRAINED |= dict.fromkeys(_ZERO, 0.0)
 
 Maker = Callable[..., DataTask]

@@ -96,20 +96,6 @@ def one_minus_relative_l2(outputs: np.ndarray, targets: np.ndarray) -> float:
     return float(1.0 - np.mean((np.linalg.norm(outputs - targets, axis=-1)[size > 0]) / size[size > 0]))
 
 
-def one_minus_mae8(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Returns 1 minus the mean of |output - target| where targets are below 8, in units of 8.
-
-    The MAE8 of NAS-Bench-360 (Tu et al. 2022), in Angstrom, is 8 times what it lacks to 1: distances of
-    pairs of residues that touch. There it is a mean of means of batches; here it is one over all pairs.
-    """
-    outputs, targets = np.asarray(outputs, np.float64), np.asarray(targets, np.float64)
-    counts = targets < 8.0
-    if not counts.any():
-        return float("nan")
-    error = np.mean(np.abs(outputs - targets)[counts])
-    return float(-np.inf if np.isnan(error) else 1.0 - error / 8.0)
-
-
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:
     if np.isnan(scores).any():
         return 0.0
@@ -152,6 +138,11 @@ def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
     return float(np.mean(1.0 - residual[varies] / total[varies]))
 
 
+def pixel_r2(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Returns `r2` over all targets together, as of the pixels of maps."""
+    return r2(np.reshape(outputs, (-1, 1)), np.reshape(targets, (-1, 1)))
+
+
 METRICS = {
     "accuracy": Metric(accuracy, higher_is_better=True),  # classes
     "roc_auc": Metric(roc_auc, higher_is_better=True),  # 0/1 labels, some not measured
@@ -160,6 +151,6 @@ METRICS = {
     "macro_f1": Metric(macro_f1, higher_is_better=True),  # classes of unequal size
     "perplexity": Metric(perplexity, higher_is_better=False),  # text
     "r2": Metric(r2, higher_is_better=True),  # numbers
+    "pixel_r2": Metric(pixel_r2, higher_is_better=True),  # maps of numbers
     "one_minus_relative_l2": Metric(one_minus_relative_l2, higher_is_better=True),  # fields of numbers
-    "one_minus_mae8": Metric(one_minus_mae8, higher_is_better=True),  # distances, in Angstrom
 }

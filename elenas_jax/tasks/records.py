@@ -63,7 +63,7 @@ class Dataset(NamedTuple):
     in_features: int  # F, or of images C, or the number of different tokens, padding counted
     out_features: int  # O; of text the number of words
     time_steps: int | None  # T; None for text and images
-    loss: str  # "binary" (masked where NaN), "categorical", "squared", "log_cosh" or "language"
+    loss: str  # "binary" (masked where NaN), "categorical", "squared" or "language"
     metric: str  # a key of metrics.METRICS
     train: Split | np.ndarray  # of text: [L] int32 words
     valid: Split | np.ndarray

@@ -50,8 +50,10 @@ def _dense_pair(layout: Layout, rng: np.random.Generator, count: int) -> Pair:
 
 
 def _images(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    noise = rng.normal(scale=_NOISE, size=signal.shape)
-    return np.clip(128 + _STRENGTH * signal + noise, 0, 255).astype(np.uint8)
+    images = np.empty(signal.shape, np.uint8)
+    for image, own in zip(images, signal, strict=True):  # one by one: all noise at once may take gigabytes
+        image[:] = np.clip(128 + _STRENGTH * own + rng.normal(scale=_NOISE, size=own.shape), 0, 255)
+    return images
 
 
 def _patterns(count: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -167,19 +167,6 @@ def test_labels_that_were_not_measured_do_not_count():
     assert np.all(np.asarray(nothing) == 0)
 
 
-def test_log_cosh_of_distances():
-    """As by its formula, and finite where that overflows: padding is at a distance of 100."""
-    outputs, targets = (
-        np.array([[0.5, -1.0], [0.0, 0.0]], np.float32),
-        np.array([[1.0, 2.0], [0.1, 3.0]], np.float32),
-    )
-    expected = np.mean(np.log(np.cosh(outputs - targets)))
-    np.testing.assert_allclose(loss_fn("log_cosh", outputs, targets), expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        loss_fn("log_cosh", np.zeros((1, 1)), np.full((1, 1), 100.0, np.float32)), 100 - np.log(2)
-    )
-
-
 def test_learning_rates_rise_and_fall():
     rates = learning_rates(Course(0, 200, 0.5), np.arange(200))
     assert np.argmax(rates) in (9, 10) and np.isclose(rates.max(), 0.5, rtol=0.01)

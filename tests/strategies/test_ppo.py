@@ -10,7 +10,7 @@ from elenas_jax.spaces import make_elenas
 from elenas_jax.strategies import make_ppo
 from elenas_jax.strategies.ppo import LossWeights, Steps, loss_and_gradient
 from elenas_jax.strategies.rollouts import make_policy, replay, rewards_to_go
-from elenas_jax.types import NOT_EVALUATED, OK
+from elenas_jax.types import DIVERGED, NOT_EVALUATED, OK
 from tests.strategies.test_reinforce import TINY, all_episodes, evaluations
 
 PLAIN = LossWeights(policy=1.0, value=0.0, entropy=0.0, clip=0.2)
@@ -178,9 +178,10 @@ def test_the_best_episodes_become_likelier():
     proposal, state = strategy.ask(jax.random.key(1), state)
     status = np.full(8, OK)  # as if all were valid
     told = strategy.tell(jax.random.key(2), state, proposal, evaluations(status, [0, 0, 0, 9, 0, 0, 0, 0]))
+    assert strategy.diagnostics(told)["elite_return"] > 4
     best = np.asarray(state.pending.actions)[3]
     np.testing.assert_array_equal(told.elites.episodes.actions[0], best)
-    assert np.isfinite(told.elites.returns[0]) and float(told.elites.returns[0]) > 8
+    assert np.isfinite(told.elites.returns[0]) and float(told.elites.returns[0]) > 4
 
     def log_prob(params):
         before, _ = replay(space.growth, jax.tree.map(lambda leaf: leaf[3:4], state.pending))
@@ -192,6 +193,21 @@ def test_the_best_episodes_become_likelier():
     proposal, asked = strategy.ask(jax.random.key(3), told)
     later = strategy.tell(jax.random.key(4), asked, proposal, evaluations(status, np.zeros(8)))
     assert log_prob(later.params) > first > log_prob(state.params)
+
+
+def test_without_elites_yet_nothing_is_imitated():
+    """All fail, so there is none: the update is that of PPO without."""
+    space = make_elenas(num_nodes=5)
+    found = []
+    for num_elites in (0, 2):
+        strategy = make_ppo(space, num_elites=num_elites, **SETTINGS)
+        proposal, state = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0)))
+        told = strategy.tell(
+            jax.random.key(2), state, proposal, evaluations(np.full(3, DIVERGED), np.zeros(3))
+        )
+        assert "elite_return" not in strategy.diagnostics(told)
+        found.append(told.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
 
 
 def test_a_new_policy_without_prior_is_about_uniform(small):

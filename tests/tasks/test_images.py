@@ -1,5 +1,7 @@
 """Image tasks by name: every one as a stand-in, the built ones from small files, the user's own."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,8 @@ def test_every_set_has_a_stand_in(name, data):
     dataset = load_and_check(task, (40, 10, 5))
     assert "stand-in" in dataset.note and not list(data.iterdir())
     assert task.threshold < 1 and task.untrained <= 0.5 and task.weight == 1.0
-    assert len(make_task(name, source="synthetic").load().train.inputs) == 512
+    if math.prod(task.in_shape) < 2**17:  # more take seconds, and gigabytes
+        assert len(make_task(name, source="synthetic").load().train.inputs) == 512
 
 
 def test_inputs_have_the_shape_of_the_task(data):

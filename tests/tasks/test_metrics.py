@@ -8,9 +8,9 @@ from elenas_jax.tasks.metrics import (
     accuracy,
     macro_f1,
     mean_average_precision,
-    one_minus_mae8,
     one_minus_relative_l2,
     perplexity,
+    pixel_r2,
     pixel_roc_auc,
     r2,
     roc_auc,
@@ -102,16 +102,15 @@ def test_relative_l2_by_hand():
     assert np.isnan(one_minus_relative_l2(outputs[2:], targets[2:]))
 
 
-def test_mae8_by_hand():
-    targets = np.array([[1.0, 4.0, 8.0], [7.5, 20.0, 100.0]])  # three are below 8
-    outputs = np.array([[2.0, 2.0, 0.0], [7.5, 0.0, 0.0]])
-    np.testing.assert_allclose(one_minus_mae8(outputs, targets), 1 - (1 + 2 + 0) / 3 / 8)
-    assert one_minus_mae8(targets, targets) == 1.0
-    assert np.isnan(one_minus_mae8(outputs[:, 2:], targets[:, 2:]))
-    outputs[1, 2] = NAN  # where nothing counts
-    assert np.isfinite(one_minus_mae8(outputs, targets))
-    outputs[0, 0] = NAN
-    assert one_minus_mae8(outputs, targets) == float("-inf")
+def test_pixel_r2_falls_with_the_squared_error():
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(5, 12)) + 3.0
+    for scale in (0.1, 0.5):
+        outputs = targets + scale * rng.normal(size=targets.shape)
+        expected = 1 - np.square(outputs - targets).mean() / targets.var()
+        np.testing.assert_allclose(pixel_r2(outputs, targets), expected)
+    assert abs(pixel_r2(np.full((5, 12), targets.mean()), targets)) < 1e-12
+    assert pixel_r2(np.full((5, 12), NAN), targets) == float("-inf")
 
 
 def test_accuracy():
