@@ -2,8 +2,8 @@ r"""PPO with a small network, everything else as in small.py.
 
   python scripts/search.py --config=configs/elenas/ppo.py --run_dir=runs/ppo
 
-Rewards at the end of an episode only, and a policy that starts as the space's sampler: a search of some
-hundred trainings on a few cores. The paper's setting is paper.py.
+Rewards at the end of an episode only, a policy that starts as the space's sampler, and the best episodes
+imitated: a search of some hundred trainings on a few cores. The paper's setting is paper.py.
 """
 
 import ml_collections
@@ -25,6 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
             "discount": 1.0,
             "max_gradient_norm": 1.0,
             "exploration": 0.05,
+            "entropy_weight": 0.03,
+            "num_elites": 8,
             "width": 32,
         },
     )
