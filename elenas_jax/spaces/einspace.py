@@ -53,7 +53,8 @@ def make_einspace(
       max_nodes: most rules of a derivation; what copies share counts once.
       max_parameters: of a network without its head, copies counted; 0 is no limit.
       max_activations: numbers that a network holds for one example, copies counted; 0 is no limit.
-      max_depth: modules around a module at most; 0 is no limit.
+      max_depth: modules around a module at most; 0 is no limit, for a max_nodes of hundreds: with thousands a
+        draw may go deeper than Python recurs.
       max_draws: most tries to draw, mutate or cross within the budgets.
       seeds: names of published architectures that a search may start from, see `einspace_seeds`.
       head_pool: what the head averages over where the output is tokens: "published" averages features,
