@@ -2,9 +2,9 @@
 
 Unseen NAS (Geada et al. 2024): shapes and sizes as in Ericsson et al. (2024). The files, CC BY 4.0, are on
 the data store of Newcastle University; no checksums of them are published, so shapes, counts, classes and
-finite values are checked instead. NAS-Bench-360 (Tu et al. 2022): in this project's layout of
-files. Metrics are such that more is better: where the benchmark has an error, 1 minus it. Darcy Flow, PSICOV
-and Cosmic have a target for each pixel. Data of one's own are read as "npy".
+finite values are checked instead. NAS-Bench-360 (Tu et al. 2022): in this project's layout of files.
+Metrics are such that more is better: where the benchmark has an error, 1 minus it (but see PSICOV). Darcy
+Flow, PSICOV and Cosmic have a target for each pixel. Data of one's own are read as "npy".
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ class ImageSet(NamedTuple):
     layout: Layout
     sizes: Sizes  # as published
     by_hand: str  # how to get the official files; nothing for CIFAR, see tasks/cifar.py
-    reference: float  # test metric of a published hand-made network, the default threshold
+    reference: float  # the default threshold, where there is one a published hand-made network's test metric
 
 
 def _unseen(title: str, layout: Layout, sizes: Sizes, article: int, reference: float) -> ImageSet:
