@@ -150,9 +150,9 @@ def make_ppo(
       value_weight, policy_weight, entropy_weight: of the terms of the loss.
       max_gradient_norm: gradients are clipped to it; 0 does not clip.
       exploration: share of the sampler in the policy's probabilities, see `make_policy`.
-      num_elites: episodes of the highest discounted returns that are kept. Each minibatch draws as many of their
-        steps as it has of its own, padding and empty places among them, or takes all if there are no more.
-        0 for none.
+      num_elites: episodes of the highest discounted returns that are kept, 0 for none. Each minibatch draws
+        as many of their steps as it has of its own, padding and empty places among them, or takes all if
+        there are no more.
       imitation_weight: of the mean log-probability of these steps in the loss. It is not clipped, so what the
         imitation moves beyond `clip` the policy gradient leaves alone.
       use_prior: whether a new policy draws as the space's sampler does; if not, about uniformly.
