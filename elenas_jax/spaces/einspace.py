@@ -29,6 +29,8 @@ from elenas_jax.spaces.grammar_terms import from_json, to_json
 from elenas_jax.spaces.on_host import jittable, jittable_draw
 from elenas_jax.types import DataTask, Network, SearchSpace, Task
 
+_MOST_WITHOUT_DEPTH = 512  # nodes; draws of 2,000 go deeper than Python recurs
+
 
 def make_einspace(
     *,
@@ -53,8 +55,8 @@ def make_einspace(
       max_nodes: most rules of a derivation; what copies share counts once.
       max_parameters: of a network without its head, copies counted; 0 is no limit.
       max_activations: numbers that a network holds for one example, copies counted; 0 is no limit.
-      max_depth: modules around a module at most; 0 is no limit, for a max_nodes of hundreds: with thousands a
-        draw may go deeper than Python recurs.
+      max_depth: modules around a module at most; 0 is no limit, for at most 512 nodes: with thousands a
+        draw goes deeper than Python recurs.
       max_draws: most tries to draw, mutate or cross within the budgets.
       seeds: names of published architectures that a search may start from, see `einspace_seeds`.
       head_pool: what the head averages over where the output is tokens: "published" averages features,
@@ -86,6 +88,11 @@ def make_einspace(
     for name, limit in limits.items():
         if limit < 0:
             raise ValueError(f"{name} is {limit}; it must be positive, or 0 for no limit.")
+    if not max_depth and max_nodes > _MOST_WITHOUT_DEPTH:
+        raise ValueError(
+            f"max_depth is 0 (no limit) and max_nodes {max_nodes}; without a limit of depth at most "
+            f"{_MOST_WITHOUT_DEPTH} nodes are allowed."
+        )
     if max_draws < 1:
         raise ValueError(f"max_draws is {max_draws}; it must be at least 1.")
     grammar = make_einspace_grammar(computation_probability, len(shape))

@@ -118,6 +118,7 @@ def test_sequences():
         ({"max_parameters": -1}, "max_parameters is -1"),
         ({"max_activations": -1}, "max_activations is -1"),
         ({"max_depth": -1}, "max_depth is -1"),
+        ({"max_depth": 0, "max_nodes": 513}, "at most 512 nodes"),
         ({"max_draws": 0}, "max_draws is 0; it must be at least 1"),
         ({"computation_probability": 1.0}, "computation_probability is 1.0"),
         ({"seeds": ("resnet",)}, "There is no seed 'resnet'"),
