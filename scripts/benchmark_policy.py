@@ -10,7 +10,9 @@ Ways of PyTorch: one graph at a time (in updates their gradients are added up), 
 a minibatch, side by side as one batched graph.
 
 First both must give equal logits, values and losses, else nothing is printed. Numbers are medians
-of runs; a ratio is the median over runs of ours and PyTorch's one after the other.
+of runs; a ratio is the median over runs of ours and PyTorch's one after the other. A run calls a
+way again until SECONDS are over: ours takes milliseconds, and a single call after PyTorch's measures
+how its threads come to rest, too.
 """
 
 import json
@@ -46,6 +48,7 @@ MINIBATCH = 32  # steps of an update, as in the paper
 NUM_MINIBATCHES = 4  # of a timed run
 PEER_STEPS = 40  # of rolling out in a timed run of PyTorch, one episode at a time
 TOGETHER_STEPS = 4  # the same, all episodes side by side
+SECONDS = 0.3  # that a way is called again and again in a timed run
 LEARNING_RATE = 1e-3
 TOLERANCE = 1e-3
 
@@ -216,9 +219,13 @@ class Theirs:
 
 
 def _seconds(function: Callable) -> float:
-    start = time.perf_counter()
+    """Returns the mean seconds of a call, over SECONDS of them after one that is not timed."""
     function()
-    return time.perf_counter() - start
+    start, calls = time.perf_counter(), 0
+    while (taken := time.perf_counter() - start) < SECONDS:
+        function()
+        calls += 1
+    return taken / calls
 
 
 def benchmark(size: Size, with_peers: bool) -> Iterator[dict[str, Any]]:
@@ -237,8 +244,6 @@ def benchmark(size: Size, with_peers: bool) -> Iterator[dict[str, Any]]:
         rows[1][3].append(("PyTorch, side by side", theirs.update, num_learned))
     for what, function, steps, others in rows:
         ways = [("ours", function, steps), *others]
-        for _, each, _ in ways:
-            each()  # compiles, warms up
         runs = [[count / _seconds(each) for _, each, count in ways] for _ in range(_RUNS.value)]
         for place, (way, _, _) in enumerate(ways):
             yield {
