@@ -56,7 +56,7 @@ class GraphPolicy(nn.Module):
         """
         graph = observation.graph
         prior = jnp.zeros(self.num_actions) if graph.globals is None else graph.globals[0]
-        graph = GraphNetwork(self.width, self.num_rounds)(Embedding(self.width)(graph))
+        graph = GraphNetwork(self.width, self.num_rounds)(Embedding(self.width)(graph), observation)
         pooled = mean_nodes(graph)
         logits = Actor(self.width, self.num_actions)(graph.nodes[observation.focus], pooled, prior)
         return logits, Baseline(self.width)(pooled)

@@ -27,7 +27,6 @@ from elenas_jax.strategies.rollouts import (
     replay,
     rewards_to_go,
     roll_out,
-    side_by_side,
     stage_of,
 )
 from elenas_jax.types import (
@@ -246,7 +245,8 @@ def loss_and_gradient(
 ) -> tuple[tuple[Array, Measures], PyTree]:
     """Returns loss, measures and gradient, summed over steps and episodes by their weights.
 
-    Gradients are added up step by step, so that memory does not grow with the length of episodes.
+    Episodes are side by side, and gradients are added up step by step, so that memory does not grow
+    with the length of episodes.
     """
 
     def one_step(params: PyTree, step: Batch) -> tuple[Array, Measures]:
@@ -264,15 +264,13 @@ def loss_and_gradient(
         return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, step))
 
     def accumulate(carry, step: Batch):
-        found = jax.value_and_grad(all_episodes if side_by_side() else one_step, has_aux=True)(params, step)
+        found = jax.value_and_grad(all_episodes, has_aux=True)(params, step)
         return jax.tree.map(jnp.add, carry, found), None
-
-    def in_turn(leaf: Array) -> Array:
-        return jnp.swapaxes(leaf, 0, 1) if side_by_side() else leaf.reshape(-1, *leaf.shape[2:])
 
     zero = jnp.float32(0.0)
     start = ((zero, Measures(zero, zero, zero)), jax.tree.map(jnp.zeros_like, params))
-    return jax.lax.scan(accumulate, start, jax.tree.map(in_turn, batch))[0]
+    steps = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch)
+    return jax.lax.scan(accumulate, start, steps)[0]
 
 
 def _make_batch(pending: Rollout, before: PyTree, returns: Array) -> Batch:

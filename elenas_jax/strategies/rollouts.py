@@ -36,11 +36,6 @@ class Rollout(NamedTuple):
     valid_steps: Array  # [E, S] bool, False after an episode's end
 
 
-def side_by_side() -> bool:
-    """Whether episodes are best worked on all at once; on a CPU, messages of many leave its caches."""
-    return jax.default_backend() != "cpu"
-
-
 def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: bool = True) -> PolicyFn:
     """Makes a model choose among valid actions, with some draws from the space's sampler.
 
@@ -156,7 +151,8 @@ def roll_out(
         final, taken = jax.lax.scan(step, start, jax.random.split(key_actions, growth.num_steps))
         return final, Rollout(start, *taken)
 
-    block = num_episodes if side_by_side() else _largest_divisor(num_episodes, CPU_BLOCK)
+    on_cpu = jax.default_backend() == "cpu"
+    block = _largest_divisor(num_episodes, CPU_BLOCK) if on_cpu else num_episodes
     return jax.lax.map(episode, jax.random.split(key, num_episodes), batch_size=block)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from elenas_jax.policies import GraphPolicy
 from elenas_jax.spaces import make_elenas
-from elenas_jax.strategies import make_reinforce, make_reward, rollouts
+from elenas_jax.strategies import make_reinforce, make_reward
 from elenas_jax.strategies.reinforce import (
     Batch,
     LossWeights,
@@ -53,11 +53,9 @@ def all_episodes(growth):
     return episodes, jax.jit(lambda episodes: replay(growth, episodes))(episodes)
 
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_gradient_is_that_of_the_expected_return(tiny, policy, params, side_by_side, monkeypatch):
+def test_gradient_is_that_of_the_expected_return(tiny, policy, params):
     """The estimate, weighted by the probability of each episode, is the exact gradient."""
     policy_fn, _ = policy
-    monkeypatch.setattr("elenas_jax.strategies.reinforce.side_by_side", lambda: side_by_side)
     episodes, (before, _) = all_episodes(tiny.growth)
     num, num_steps = episodes.actions.shape
     rewards = jax.random.normal(jax.random.key(2), (num, num_steps))
@@ -221,4 +219,3 @@ def test_wrong_settings_are_named(tiny, settings, message):
 def test_wrong_rewards_are_named(tiny):
     with pytest.raises(ValueError, match="grading"):
         make_reward(tiny, grading=2.0)
-    assert rollouts.side_by_side() == (jax.default_backend() != "cpu")
