@@ -14,7 +14,7 @@ on when called again.
 
 Modifiers behind a name (elenas_jax/experiment/variants.py): +pretrained starts from a policy that is
 pre-trained first, in --run_dir, whose time is not counted; -positions, -subgraphs and -shaping leave out
-what they say; +masks forbids what can only lead to invalid graphs.
+what they say; -elites imitates no episodes; +masks forbids what can only lead to invalid graphs.
 """
 
 import sys

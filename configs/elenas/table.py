@@ -35,6 +35,7 @@ STRATEGIES: dict[str, dict] = {
         "max_gradient_norm": 1.0,
         "exploration": 0.5,
         "entropy_weight": 1.0,
+        "num_elites": 8,
         "width": 32,
     },
 }

@@ -1,8 +1,9 @@
 """Variants of strategies by name, for comparisons: `reinforce`, `ppo+pretrained`, `reinforce-positions`.
 
 A name is that of a strategy and modifiers, each of which changes settings of the space, the reward or the
-strategy. Those with a minus are the ablations of what Aichberger and Klambauer (2023) claim without numbers:
-position features, the order of edges by sub-graphs, and shaping of rewards.
+strategy. Those with a minus are ablations: of what Aichberger and Klambauer (2023) claim without numbers,
+which is position features, the order of edges by sub-graphs, and shaping of rewards; and of the imitation of
+the best episodes, which is this package's.
 """
 
 import re
@@ -21,6 +22,7 @@ MODIFIERS: dict[str, dict[str, dict[str, Any]]] = {
     "-positions": {"space": {"positions": False}},
     "-subgraphs": {"space": {"order": "random"}},
     "-shaping": {"reward": dict.fromkeys(SHAPING, 0.0)},
+    "-elites": {"strategy": {"num_elites": 0}},
 }
 
 
@@ -66,11 +68,18 @@ def parse_variant(name: str, strategies: Collection[str], learning: Collection[s
 
 
 def apply_changes(config: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
-    """Returns a config with the settings of a variant changed; ConfigError for one that it does not have."""
+    """Returns a config with the settings of a variant changed.
+
+    Raises:
+      ConfigError: for a setting that the config does not have, or has already as the variant wants it.
+    """
     for section, settings in variant.changes.items():
         if missing := settings.keys() - config[section].keys():
             space = config["space"]["name"]
             raise ConfigError(f"{variant.name!r}: with space {space!r} there is no {section}.{min(missing)}.")
+        if all(config[section][key] == value for key, value in settings.items()):
+            names = ", ".join(f"{section}.{key} is {value}" for key, value in settings.items())
+            raise ConfigError(f"{variant.name!r} changes nothing: {names} without it.")
     return dict(config) | {
         section: {**config[section], **settings} for section, settings in variant.changes.items()
     }

@@ -22,7 +22,7 @@ def test_a_strategy_alone_changes_nothing():
 @pytest.mark.parametrize("modifier", list(MODIFIERS))
 def test_every_modifier_makes_a_config_that_can_be_run(modifier):
     variant = parse(f"ppo{modifier}")
-    before = check_config({"strategy": {"name": "ppo"}})
+    before = check_config({"strategy": {"name": "ppo", "num_elites": 8}})
     after = check_config(apply_changes(before, variant))
     assert (after != before) == (modifier != "+pretrained")
     assert variant.pretrained == (modifier == "+pretrained")
@@ -32,6 +32,12 @@ def test_modifiers_add_up():
     changed = apply_changes(check_config({}), parse("reinforce-positions-shaping+masks"))
     assert changed["space"]["positions"] is False and changed["space"]["masks"] is True
     assert changed["reward"]["excess"] == 0.0 and changed["reward"]["invalid"] > 0
+
+
+def test_what_changes_nothing_is_said():
+    config = check_config({"strategy": {"name": "ppo", "num_elites": 0}})
+    with pytest.raises(ConfigError, match=r"'ppo-elites' changes nothing: strategy.num_elites is 0"):
+        apply_changes(config, parse("ppo-elites"))
 
 
 @pytest.mark.parametrize(
