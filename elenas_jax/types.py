@@ -171,14 +171,16 @@ class Observation(NamedTuple):
     for each edge, and a matrix of kinds needs neither gathers nor scatters along edges. `graph` is
     the same once more as a list of edges; what nobody reads of it costs nothing under jit.
 
-    For each edge l: `graph.edges[l] == kind_features[kinds[graph.receivers[l], graph.senders[l]]]`.
-    Padding (`graphs.convert.pad`) is of nodes without edges in `kinds`.
+    For each edge l: `edge_kinds[l] == kinds[graph.receivers[l], graph.senders[l]]` and
+    `graph.edges[l] == kind_features[edge_kinds[l]]`. Padding (`graphs.convert.pad`) is of nodes without
+    edges in `kinds`, and of edges of kind C from the last node to itself.
     """
 
     graph: Any  # jraph.GraphsTuple: nodes [M, F], edges [L, G], senders, receivers [L]
     focus: Array  # [2] int32, indices of nodes (twice the same for a self-edge)
     node_types: AnyArray  # [M] int32, 0 for what only sends (inputs, parameters), else 1
     kinds: Array  # [M, M] int32, of the edge into node i from node j at [i, j]; C where there is none
+    edge_kinds: Array  # [L] int32, of the edges of `graph`
     kind_features: AnyArray  # [C, G] float32, features of an edge of each kind
     kind_types: AnyArray  # [C] int32, 0 for edges of the candidate, 1 for backward ones added to them
 

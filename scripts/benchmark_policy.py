@@ -11,8 +11,8 @@ a minibatch, side by side as one batched graph.
 
 First both must give equal logits, values and losses, else nothing is printed. Numbers are medians
 of runs; a ratio is the median over runs of ours and PyTorch's one after the other. A run calls a
-way again until SECONDS are over: ours takes milliseconds, and a single call after PyTorch's measures
-how its threads come to rest, too.
+way again and again, for SECONDS to warm up and for SECONDS that are timed: ours takes milliseconds, and a
+single call after PyTorch's measures how its threads come to rest, too.
 """
 
 import json
@@ -219,8 +219,10 @@ class Theirs:
 
 
 def _seconds(function: Callable) -> float:
-    """Returns the mean seconds of a call, over SECONDS of them after one that is not timed."""
-    function()
+    """Returns the mean seconds of a call, over SECONDS of calls after as many that are not timed."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        function()
     start, calls = time.perf_counter(), 0
     while (taken := time.perf_counter() - start) < SECONDS:
         function()

@@ -31,7 +31,8 @@ class Variant(NamedTuple):
 
     name: str  # as given
     strategy: str
-    changes: Mapping[str, Mapping[str, Any]]  # settings by section
+    modifiers: tuple[str, ...]
+    changes: Mapping[str, Mapping[str, Any]]  # settings by section, of all modifiers
     pretrained: bool
 
 
@@ -64,22 +65,28 @@ def parse_variant(name: str, strategies: Collection[str], learning: Collection[s
     for modifier in modifiers:
         for section, settings in MODIFIERS[modifier].items():
             changes.setdefault(section, {}).update(settings)
-    return Variant(name, strategy, changes, _PRETRAINED in modifiers)
+    return Variant(name, strategy, tuple(modifiers), changes, _PRETRAINED in modifiers)
 
 
 def apply_changes(config: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
     """Returns a config with the settings of a variant changed.
 
     Raises:
-      ConfigError: for a setting that the config does not have, or has already as the variant wants it.
+      ConfigError: for a setting that the config does not have, or a modifier that changes nothing in it.
     """
     for section, settings in variant.changes.items():
         if missing := settings.keys() - config[section].keys():
             space = config["space"]["name"]
             raise ConfigError(f"{variant.name!r}: with space {space!r} there is no {section}.{min(missing)}.")
-        if all(config[section][key] == value for key, value in settings.items()):
-            names = ", ".join(f"{section}.{key} is {value}" for key, value in settings.items())
-            raise ConfigError(f"{variant.name!r} changes nothing: {names} without it.")
+    for modifier in variant.modifiers:
+        wanted = [
+            (section, key, value)
+            for section, changes in MODIFIERS[modifier].items()
+            for key, value in changes.items()
+        ]
+        if wanted and all(config[section][key] == value for section, key, value in wanted):
+            names = ", ".join(f"{section}.{key} is {value}" for section, key, value in wanted)
+            raise ConfigError(f"{variant.name!r}: {modifier} changes nothing, as {names} without it.")
     return dict(config) | {
         section: {**config[section], **settings} for section, settings in variant.changes.items()
     }

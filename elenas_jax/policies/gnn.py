@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jraph
 from flax import linen as nn
 
-from elenas_jax.graphs.convert import valid_edges, valid_nodes
+from elenas_jax.graphs.convert import valid_nodes
 from elenas_jax.types import Observation
 
 
@@ -21,27 +21,26 @@ class GraphNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple, observation: Observation) -> jraph.GraphsTuple:
-        """Updates nodes `[M, width]`; padding stays zero.
+        """Updates nodes `[M, width]`; padding stays zero, and its edges reach nobody but padding.
 
         Args:
           graph: that of the observation, its nodes embedded.
           observation: has the kinds of edges and their features.
         """
         nodes_mask = valid_nodes(graph)[:, None]
-        edges_mask = valid_edges(graph)[:, None]
-        num_incoming = jraph.segment_sum(edges_mask * 1.0, graph.receivers, graph.nodes.shape[0])
+        ones = jnp.ones((len(graph.receivers), 1))
+        num_incoming = jraph.segment_sum(ones, graph.receivers, graph.nodes.shape[0])
         scale = jnp.where(num_incoming > 0, 1.0 / jnp.sqrt(jnp.maximum(num_incoming, 1.0)), 0.0)
-        kinds = observation.kinds[graph.receivers, graph.senders]  # [L]; of padding none, which is masked
         for place in range(self.num_rounds):
             update = nn.Dense(self.width, name=f"update_{place}")
             projected = nn.Dense(self.width, use_bias=False, name=f"message_{place}")(graph.nodes)
             of_kinds = nn.Dense(self.width, name=f"edge_{place}")(observation.kind_features)
-            of_edges = of_kinds.at[kinds].get(mode="clip")
+            of_edges = of_kinds.at[observation.edge_kinds].get(mode="clip")  # padding has none of these kinds
             normalise = nn.LayerNorm(name=f"normalise_{place}")
 
             def update_edges(of_edges, sent, received, _):
                 del received
-                return nn.leaky_relu(sent["projected"] + of_edges) * edges_mask
+                return nn.leaky_relu(sent["projected"] + of_edges)
 
             def update_nodes(nodes, sent, received, _, update=update, normalise=normalise):
                 del sent

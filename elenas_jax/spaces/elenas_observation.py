@@ -100,12 +100,14 @@ def make_observer(choices: Choices, positions: bool):
         codes = jnp.where(roles == _BACKWARD, edges, edges.T).astype(jnp.int32)
         dead = states.dead[:, None] | states.dead[None, :]
         kinds = jnp.asarray(kind_of)[roles, jnp.append(predicted, False)[places] * 1, dead * 1, codes]
-        listed = jnp.asarray(features)[kinds[receivers, senders]]
+        edge_kinds = kinds[receivers, senders]
+        listed = jnp.asarray(features)[edge_kinds]
         return Observation(
             graph=single_graph(nodes, listed, senders, receivers, context),
             focus=focus,
             node_types=node_types,
             kinds=kinds,
+            edge_kinds=edge_kinds,
             kind_features=features,
             kind_types=types,
         )

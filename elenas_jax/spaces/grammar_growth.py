@@ -251,8 +251,8 @@ def _make_observer(
         up = jnp.where(has_parent, branches[1:] + width, 2 * width)
         senders = jnp.stack([parent, child], axis=1).reshape(-1)
         receivers = jnp.stack([child, parent], axis=1).reshape(-1)
-        kinds = jnp.stack([down, up], axis=1).reshape(-1)
-        listed = jnp.pad(jnp.asarray(kind_features), ((0, 1), (0, 0)))[kinds]
+        edge_kinds = jnp.stack([down, up], axis=1).reshape(-1)
+        listed = jnp.pad(jnp.asarray(kind_features), ((0, 1), (0, 0)))[edge_kinds]
         graph = single_graph(jnp.where(real[:, None], nodes, 0.0), listed, senders, receivers)
         num_edges = 2 * jnp.maximum(num_real - 1, 0)
         next_node = jnp.minimum(state.num_rules, max_rules)
@@ -264,7 +264,8 @@ def _make_observer(
             ),
             focus=jnp.stack([next_node, next_node]),
             node_types=np.ones(max_rules + 1, np.int32),
-            kinds=jnp.full((max_rules + 1,) * 2, 2 * width, jnp.int32).at[receivers, senders].set(kinds),
+            kinds=jnp.full((max_rules + 1,) * 2, 2 * width, jnp.int32).at[receivers, senders].set(edge_kinds),
+            edge_kinds=edge_kinds,
             kind_features=kind_features,
             kind_types=kind_types,
         )

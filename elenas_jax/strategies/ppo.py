@@ -333,7 +333,6 @@ def loss_and_gradient(
     def all_steps(params: PyTree, steps: Steps) -> tuple[Array, Measures]:
         return jax.tree.map(jnp.sum, jax.vmap(one_step, in_axes=(None, 0))(params, steps))
 
-    # Side by side also on a CPU: its products of whole graphs are dense (docs/engine_notes.md).
     return jax.value_and_grad(all_steps, has_aux=True)(params, steps)
 
 

@@ -36,6 +36,11 @@ class Rollout(NamedTuple):
     valid_steps: Array  # [E, S] bool, False after an episode's end
 
 
+def side_by_side(num_episodes: int, most_on_cpu: int) -> int:
+    """Returns how many episodes are worked on at once: all of them but on a CPU."""
+    return min(num_episodes, most_on_cpu) if jax.default_backend() == "cpu" else num_episodes
+
+
 def make_policy(growth: Growth, model: ModelFn, exploration: float, use_prior: bool = True) -> PolicyFn:
     """Makes a model choose among valid actions, with some draws from the space's sampler.
 
@@ -125,6 +130,7 @@ def roll_out(
     key: Array,
     num_episodes: int,
     stage: Array | int | None = None,
+    most_on_cpu: int = CPU_BLOCK,
 ) -> tuple[PyTree, Rollout]:
     """Plays episodes from start to end.
 
@@ -135,6 +141,7 @@ def roll_out(
       key: of the draws.
       num_episodes: E.
       stage: of the growth; None is its last.
+      most_on_cpu: episodes that a CPU plays side by side, see `side_by_side`.
 
     Returns:
       States after the last step, leaves `[E, ...]`, and what was done.
@@ -151,14 +158,10 @@ def roll_out(
         final, taken = jax.lax.scan(step, start, jax.random.split(key_actions, growth.num_steps))
         return final, Rollout(start, *taken)
 
-    on_cpu = jax.default_backend() == "cpu"
-    block = _largest_divisor(num_episodes, CPU_BLOCK) if on_cpu else num_episodes
+    # Blocks of one size need one program.
+    most = side_by_side(num_episodes, most_on_cpu)
+    block = next(size for size in range(most, 0, -1) if num_episodes % size == 0)
     return jax.lax.map(episode, jax.random.split(key, num_episodes), batch_size=block)
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    """Returns the largest divisor up to `limit`: blocks of one size need one program."""
-    return next(size for size in range(min(number, limit), 0, -1) if number % size == 0)
 
 
 def replay(growth: Growth, rollout: Rollout) -> tuple[PyTree, PyTree]:

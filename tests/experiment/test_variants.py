@@ -34,10 +34,17 @@ def test_modifiers_add_up():
     assert changed["reward"]["excess"] == 0.0 and changed["reward"]["invalid"] > 0
 
 
-def test_what_changes_nothing_is_said():
-    config = check_config({"strategy": {"name": "ppo", "num_elites": 0}})
-    with pytest.raises(ConfigError, match=r"'ppo-elites' changes nothing: strategy.num_elites is 0"):
-        apply_changes(config, parse("ppo-elites"))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ppo-positions-elites", r"-elites changes nothing, as strategy.num_elites is 0"),
+        ("ppo-positions+masks", r"\+masks changes nothing, as space.masks is True"),
+    ],
+)
+def test_a_modifier_that_changes_nothing_is_named(name, message):
+    config = check_config({"strategy": {"name": "ppo", "num_elites": 0}, "space": {"masks": True}})
+    with pytest.raises(ConfigError, match=message):
+        apply_changes(config, parse(name))
 
 
 @pytest.mark.parametrize(

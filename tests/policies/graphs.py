@@ -28,6 +28,7 @@ def random_observation(seed: int, num_nodes: int, num_kinds: int, density: float
         focus=jnp.asarray(rng.integers(num_nodes, size=2), jnp.int32),
         node_types=rng.integers(2, size=num_nodes).astype(np.int32),
         kinds=jnp.asarray(kinds),
+        edge_kinds=jnp.asarray(kinds[receivers, senders]),
         kind_features=features,
         kind_types=rng.integers(2, size=num_kinds).astype(np.int32),
     )
@@ -45,6 +46,9 @@ def padded(observation: Observation, extra_nodes: int, extra_edges: int) -> Obse
         node_types=np.pad(observation.node_types, (0, extra_nodes)),
         kinds=jnp.pad(
             observation.kinds, (0, extra_nodes), constant_values=observation.kind_features.shape[0]
+        ),
+        edge_kinds=jnp.pad(
+            observation.edge_kinds, (0, extra_edges), constant_values=observation.kind_features.shape[0]
         ),
     )
 
@@ -67,6 +71,7 @@ def renamed(observation: Observation) -> Observation:
         focus=jnp.asarray(node)[observation.focus],
         node_types=np.asarray(observation.node_types)[old_node],
         kinds=jnp.asarray(kind)[observation.kinds][old_node][:, old_node],
+        edge_kinds=jnp.asarray(kind)[observation.edge_kinds][edges],
         kind_features=np.asarray(observation.kind_features)[old_kind],
         kind_types=np.asarray(observation.kind_types)[old_kind],
     )

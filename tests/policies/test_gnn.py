@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from elenas_jax.graphs import convert
 from elenas_jax.policies import GraphNetwork
+from elenas_jax.spaces import make_elenas
+from elenas_jax.spaces.grammar import parse_grammar
+from elenas_jax.spaces.grammar_growth import make_grammar_growth
 from tests.policies.graphs import padded, random_observation
 from tests.policies.test_policies import after_some_training
 from tests.reference import gnn
@@ -16,15 +20,25 @@ MODEL = GraphNetwork(WIDTH, num_rounds=2)
 
 def embedded(observation):
     """Returns the graph with random nodes of the network's width; those of padding are zero."""
-    nodes = np.zeros((len(observation.graph.nodes), WIDTH), np.float32)
-    nodes[:NUM_NODES] = np.random.default_rng(1).normal(size=(NUM_NODES, WIDTH))
-    return observation.graph._replace(nodes=jnp.asarray(nodes))
+    graph = observation.graph
+    nodes = np.random.default_rng(1).normal(size=(len(graph.nodes), WIDTH)).astype(np.float32)
+    return graph._replace(nodes=jnp.where(convert.valid_nodes(graph)[:, None], nodes, 0.0))
+
+
+def initial_params(observation):
+    return after_some_training(MODEL.init(jax.random.key(0), embedded(observation), observation))
 
 
 @pytest.fixture(scope="module")
 def params():
-    observation = random_observation(0, NUM_NODES, NUM_KINDS, 0.5)
-    return after_some_training(MODEL.init(jax.random.key(0), embedded(observation), observation))
+    return initial_params(random_observation(0, NUM_NODES, NUM_KINDS, 0.5))
+
+
+def assert_as_edge_by_edge(params, observation, nodes):
+    expected = gnn.graph_network(
+        jax.tree.map(np.asarray, params["params"]), np.asarray(embedded(observation).nodes), observation
+    )
+    np.testing.assert_allclose(nodes, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
@@ -35,12 +49,23 @@ def test_messages_are_those_of_each_edge(params, density, padding):
         observation = random_observation(seed, NUM_NODES, NUM_KINDS, density)
         if padding:
             observation = padded(observation, padding, 5)
-        graph = embedded(observation)
-        expected = gnn.graph_network(
-            jax.tree.map(np.asarray, params["params"]), np.asarray(graph.nodes), observation
-        )
-        nodes = apply(params, graph, observation).nodes
-        np.testing.assert_allclose(nodes, expected, rtol=1e-4, atol=1e-5)
+        nodes = apply(params, embedded(observation), observation).nodes
+        assert_as_edge_by_edge(params, observation, nodes)
+
+
+@pytest.mark.parametrize(
+    "growth",
+    [make_elenas(num_nodes=8).growth, make_grammar_growth(parse_grammar("S -> add S S | x"), max_rules=6)],
+    ids=["elenas", "grammar"],
+)
+def test_messages_of_spaces_are_those_of_each_edge(growth):
+    state, extend = growth.start(jax.random.key(0)), jax.jit(growth.extend)
+    for action in (0, 1, 0, 1):
+        state = extend(state, jnp.int32(action))
+    observation = jax.jit(growth.observe)(state)
+    params = initial_params(observation)
+    nodes = jax.jit(MODEL.apply)(params, embedded(observation), observation).nodes
+    assert_as_edge_by_edge(params, observation, nodes)
 
 
 def test_padding_changes_no_gradient(params):

@@ -284,6 +284,20 @@ def test_observation_of_a_small_graph():
     assert np.asarray(growth.observe(state).graph.edges[:num_edges, -2]).sum() == 3
 
 
+def test_observations_are_one_graph_told_twice():
+    growth = make_elenas(num_nodes=8).growth
+    state = growth.start(jax.random.key(0))
+    observe, extend = jax.jit(growth.observe), jax.jit(growth.extend)
+    for action in (1, 1, 0, 3, 0, 0, 2, 1):
+        state = extend(state, action)
+        observation = observe(state)
+        graph, num_kinds = observation.graph, len(observation.kind_features)
+        kinds = np.full((8, 8), num_kinds)
+        kinds[graph.receivers, graph.senders] = observation.edge_kinds
+        np.testing.assert_array_equal(observation.kinds, kinds)
+        np.testing.assert_array_equal(graph.edges, observation.kind_features[observation.edge_kinds])
+
+
 @pytest.mark.parametrize("positions", [True, False])
 def test_positions_alone_tell_nodes_of_one_kind_apart(positions):
     growth = make_growth(make_choices(9), positions=positions)

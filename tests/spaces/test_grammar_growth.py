@@ -136,6 +136,7 @@ def test_observations_are_one_graph_told_twice(growth, step):
             sender, receiver = int(graph.senders[edge]), int(graph.receivers[edge])
             kind = int(observation.kinds[receiver, sender])
             kinds[receiver, sender] = kind
+            assert int(observation.edge_kinds[edge]) == kind
             np.testing.assert_array_equal(graph.edges[edge], observation.kind_features[kind])
             assert observation.kind_types[kind] == (sender > receiver)
         np.testing.assert_array_equal(observation.kinds, kinds)

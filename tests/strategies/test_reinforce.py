@@ -9,7 +9,7 @@ import pytest
 
 from elenas_jax.policies import GraphPolicy
 from elenas_jax.spaces import make_elenas
-from elenas_jax.strategies import make_reinforce, make_reward
+from elenas_jax.strategies import make_reinforce, make_reward, reinforce
 from elenas_jax.strategies.reinforce import (
     Batch,
     LossWeights,
@@ -82,6 +82,24 @@ def test_gradient_is_that_of_the_expected_return(tiny, policy, params):
     exact = jax.jit(jax.grad(expected_return))(params)
     for ours, true in zip(jax.tree.leaves(gradient), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(-ours, true, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 3, 5])
+def test_blocks_of_episodes_add_up(tiny, policy, params, most, monkeypatch):
+    """Also where the last block is filled up."""
+    policy_fn, _ = policy
+    episodes, (before, _) = all_episodes(tiny.growth)
+    given = jax.random.normal(jax.random.key(3), (3, *episodes.actions.shape))
+    batch = Batch(before, episodes.actions, *given)
+    weights = LossWeights(entropy=0.1, baseline=0.5)
+
+    def learned():
+        return jax.jit(lambda params: loss_and_gradient(policy_fn, params, batch, weights))(params)
+
+    whole = learned()
+    monkeypatch.setattr(reinforce, "_most_on_cpu", lambda num_steps: most)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(learned()), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_entropy_term_leads_to_the_sampler(tiny, policy, params):
