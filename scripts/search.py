@@ -5,7 +5,8 @@ r"""Runs a search, or goes on with it where it was interrupted.
   python scripts/search.py --config=configs/elenas/small.py --run_dir=runs/wide \
       --config.evaluator.hidden_features=128 --config.minutes=30
 
-Calling it again on the same folder goes on, to the same bits. Ctrl-C ends it with everything saved.
+Calling it again on the same folder goes on, with the same version to the same bits. Ctrl-C ends it with
+everything saved.
 `scripts/report.py --run_dir=...` draws what came out.
 """
 

@@ -3,8 +3,8 @@
 At the end of a generation are written, in this order: its rows in the archive (one transaction),
 its line in metrics.jsonl, its checkpoint. The checkpoint decides: a run goes on at the newest one,
 rows and lines of later generations are dropped, and the generation in flight is asked for again.
-Its keys follow from its number, so the proposal is the same, and what was already trained comes
-from the archive. Where a run ends follows from what is in the metrics, minutes included.
+Its keys follow from its number, so the proposal of the same version is the same, and what was already
+trained comes from the archive. Where a run ends follows from what is in the metrics, minutes included.
 """
 
 import hashlib

@@ -194,12 +194,14 @@ def _add_session(run: files.RunDir, experiment: Experiment, console: Console) ->
             kinds = [each["devices"].partition(" x ")[2] for each in (before, session)]
             same = before["versions"] == session["versions"] and kinds[0] == kinds[1]
             # What an older version wrote does not say how many; there may have been as many.
-            same = same and before.get("threads", session["threads"]) == session["threads"]
+            same = same and all(
+                before.get(key, session[key]) == session[key] for key in ("threads", "commit")
+            )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise files.RunError(f"{run.provenance} is damaged: delete it to begin a new one.") from error
         if not same:
             console.print(
-                f"Note: {run.path} was made with other versions, devices or threads "
+                f"Note: {run.path} was made with another commit, other versions, devices or threads "
                 f"(see {run.provenance.name}); new scores may differ from old ones in the last bits.",
                 soft_wrap=True,
             )

@@ -278,7 +278,7 @@ def loss_and_gradient(
 
 
 def _most_on_cpu(num_steps: int) -> int:
-    """Returns how many episodes a CPU works on at once: 34 of 16 nodes, 8 of 32.
+    """Returns how many episodes a CPU works on at once: 36 of 16 nodes, 8 of 32.
 
     A graph has about as many edges as its episode has steps; messages along more of them leave the caches.
     """
@@ -294,11 +294,12 @@ def _in_turn(batch: Batch, most: int) -> Batch:
     num_blocks = -(-num_episodes // most)
     size = -(-num_episodes // num_blocks)
     places = np.arange(num_blocks * size)
-    batch = jax.tree.map(lambda leaf: leaf[np.minimum(places, num_episodes - 1)], batch)
-    counts = (places < num_episodes)[:, None]
-    batch = batch._replace(
-        policy_weight=batch.policy_weight * counts, imitation_weight=batch.imitation_weight * counts
-    )
+    if len(places) > num_episodes:
+        batch = jax.tree.map(lambda leaf: leaf[np.minimum(places, num_episodes - 1)], batch)
+        counts = (places < num_episodes)[:, None]
+        batch = batch._replace(
+            policy_weight=batch.policy_weight * counts, imitation_weight=batch.imitation_weight * counts
+        )
 
     def in_turn(leaf: Array) -> Array:
         blocks = leaf.reshape(num_blocks, size, *leaf.shape[1:])

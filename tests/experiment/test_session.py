@@ -101,7 +101,9 @@ def test_says_that_the_number_of_threads_has_changed(tmp_path, monkeypatch):
     run(tmp_path)
     assert "Note" not in run(tmp_path, generations=4)
     monkeypatch.setattr(session, "count_threads", lambda: 3)
-    assert "other versions, devices or threads (see provenance.json)" in run(tmp_path, generations=5)
+    assert "another commit, other versions, devices or threads (see provenance.json)" in run(
+        tmp_path, generations=5
+    )
     folder = files.run_dir(tmp_path)
     provenance = files.read_json(folder.provenance)
     assert [each["threads"] for each in provenance["sessions"]] == [2, 2, 3]

@@ -26,7 +26,7 @@ def embedded(observation):
 
 
 def initial_params(observation):
-    return after_some_training(MODEL.init(jax.random.key(0), embedded(observation), observation))
+    return after_some_training(jax.jit(MODEL.init)(jax.random.key(0), embedded(observation), observation))
 
 
 @pytest.fixture(scope="module")

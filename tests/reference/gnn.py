@@ -19,6 +19,7 @@ def graph_network(params: Mapping[str, Any], nodes: np.ndarray, observation: Obs
     graph = observation.graph
     num_nodes, num_edges = int(graph.n_node[0]), int(graph.n_edge[0])
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    edges = np.asarray(graph.edges, np.float64)
     num_rounds = sum(name.startswith("message_") for name in params)
     nodes = np.array(nodes, np.float64)
     for place in range(num_rounds):
@@ -28,7 +29,7 @@ def graph_network(params: Mapping[str, Any], nodes: np.ndarray, observation: Obs
             received, count = np.zeros(nodes.shape[1]), 0
             for edge in range(num_edges):
                 if receivers[edge] == node:
-                    of_edge = graph.edges[edge] @ layer["edge"]["kernel"] + layer["edge"]["bias"]
+                    of_edge = edges[edge] @ layer["edge"]["kernel"] + layer["edge"]["bias"]
                     received += _leaky_relu(nodes[senders[edge]] @ layer["message"]["kernel"] + of_edge)
                     count += 1
             given = np.concatenate([nodes[node], received / np.sqrt(max(count, 1))])

@@ -84,9 +84,9 @@ def test_gradient_is_that_of_the_expected_return(tiny, policy, params):
         np.testing.assert_allclose(-ours, true, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("most", [1, 3, 5])
+@pytest.mark.parametrize("most", [1, 3, 4])
 def test_blocks_of_episodes_add_up(tiny, policy, params, most, monkeypatch):
-    """Also where the last block is filled up."""
+    """Also where the last block is filled up: eight episodes by three."""
     policy_fn, _ = policy
     episodes, (before, _) = all_episodes(tiny.growth)
     given = jax.random.normal(jax.random.key(3), (3, *episodes.actions.shape))
@@ -100,6 +100,17 @@ def test_blocks_of_episodes_add_up(tiny, policy, params, most, monkeypatch):
     monkeypatch.setattr(reinforce, "_most_on_cpu", lambda num_steps: most)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(learned()), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_of_episodes_are_played_as_all_at_once(tiny, policy, params):
+    policy_fn, _ = policy
+
+    def play(most):
+        return jax.jit(
+            lambda key: roll_out(tiny.growth, policy_fn, params, key, 12, most_on_cpu=most)[1].actions
+        )(jax.random.key(4))
+
+    np.testing.assert_array_equal(play(5), play(12))  # by four
 
 
 def test_entropy_term_leads_to_the_sampler(tiny, policy, params):
