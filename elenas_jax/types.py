@@ -180,7 +180,7 @@ class Observation(NamedTuple):
     focus: Array  # [2] int32, indices of nodes (twice the same for a self-edge)
     node_types: AnyArray  # [M] int32, 0 for what only sends (inputs, parameters), else 1
     kinds: Array  # [M, M] int32, of the edge into node i from node j at [i, j]; C where there is none
-    edge_kinds: Array  # [L] int32, of the edges of `graph`
+    edge_kinds: Array  # [L] int32, of the edges of `graph`; C for padding
     kind_features: AnyArray  # [C, G] float32, features of an edge of each kind
     kind_types: AnyArray  # [C] int32, 0 for edges of the candidate, 1 for backward ones added to them
 

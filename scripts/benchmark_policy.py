@@ -41,7 +41,12 @@ from elenas_jax.types import Growth
 _RUNS = flags.DEFINE_integer("runs", 5, "Timed runs.", lower_bound=1)
 _SIZE = flags.DEFINE_enum("size", "both", ["both", "quickstart", "paper"], "What is timed.")
 _PEERS = flags.DEFINE_bool("peers", True, "Whether PyTorch is timed, if it is there.")
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads of PyTorch; ours is one.", lower_bound=1)
+_THREADS = flags.DEFINE_integer(
+    "threads",
+    1,
+    "Threads of PyTorch; ours is one device, which shares long loops among all cores.",
+    lower_bound=1,
+)
 _JSON = flags.DEFINE_string("json", "", "A file for the numbers.")
 
 MINIBATCH = 32  # steps of an update, as in the paper

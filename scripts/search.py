@@ -6,8 +6,7 @@ r"""Runs a search, or goes on with it where it was interrupted.
       --config.evaluator.hidden_features=128 --config.minutes=30
 
 Calling it again on the same folder goes on, with the same version to the same bits. Ctrl-C ends it with
-everything saved.
-`scripts/report.py --run_dir=...` draws what came out.
+everything saved. `scripts/report.py --run_dir=...` draws what came out.
 """
 
 import sys
